@@ -1,0 +1,59 @@
+//! The `sockeye` program: a WebSocket server to try things against.
+
+mod serve;
+
+use std::{process::ExitCode, str::FromStr};
+
+use bytesize::ByteSize;
+use clap::{Args, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+/// Serves WebSockets to try clients, proxies and browsers against.
+///
+/// Without a command it is `sockeye serve`.
+#[derive(Debug, Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: ServeArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve `/echo`, which sends every message back as it came, and a page at `/` to try it.
+    Serve(ServeArgs),
+}
+
+/// What `sockeye serve` takes.
+#[derive(Debug, Args)]
+struct ServeArgs {
+    /// The address to listen on; with port 0 the system chooses a free one, and the first line
+    /// printed says which.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    listen: String,
+    /// The longest message to accept, such as 64KiB or 16MiB; longer ones end with close code 1009.
+    #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = ByteSize::from_str)]
+    max_message: ByteSize,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::from_default_env())
+        .with_writer(std::io::stderr)
+        .init();
+    let serve = match cli.command {
+        Some(Command::Serve(serve)) => serve,
+        None => cli.serve,
+    };
+    match serve::serve(&serve).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("sockeye: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

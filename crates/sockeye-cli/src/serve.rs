@@ -1,0 +1,37 @@
+//! `sockeye serve`.
+
+use std::io::Write;
+
+use axum::{Router, response::Html, routing::get};
+use sockeye::{Config, Handler, Limits, Message, Result, Server, Session};
+
+use crate::ServeArgs;
+
+/// Sends every message back as it came.
+struct Echo;
+
+impl Handler for Echo {
+    type Data = ();
+
+    async fn message(&self, session: &mut Session<()>, message: Message<'_>) -> Result {
+        session.send(message);
+        Ok(())
+    }
+}
+
+/// Serves until SIGINT or SIGTERM.
+pub(crate) async fn serve(args: &ServeArgs) -> Result {
+    let max_message = usize::try_from(args.max_message.as_u64())?;
+    let limits = Limits::default().message_size(max_message);
+    let server = Server::new()
+        .config(Config::default().limits(limits))
+        .ws("/echo", Echo)
+        .routes(Router::new().route("/", get(Html(include_str!("page.html")))))
+        .bind(&args.listen)
+        .await?;
+    let mut stdout = std::io::stdout();
+    writeln!(stdout, "listening on http://{}", server.local_addr())?;
+    stdout.flush()?;
+    server.until_signal().await;
+    Ok(())
+}

@@ -1,0 +1,164 @@
+//! The server's half: a request in, an answer out (RFC 6455 section 4.2).
+
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header, request,
+};
+
+use super::{accept_key, has_token, list, single};
+
+/// A request that may become a WebSocket connection.
+///
+/// ```
+/// use sockeye_proto::handshake::server::Upgrade;
+///
+/// let request = http::Request::get("/chat")
+///     .header("host", "example.com")
+///     .header("connection", "keep-alive, Upgrade")
+///     .header("upgrade", "websocket")
+///     .header("sec-websocket-version", "13")
+///     .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+///     .header("sec-websocket-protocol", "chat, superchat")
+///     .body(())?;
+/// let (parts, ()) = request.into_parts();
+/// let upgrade = Upgrade::check(&parts)?;
+/// let response = upgrade.response(Some("superchat"))?;
+/// assert_eq!(response.status(), 101);
+/// assert_eq!(response.headers()["sec-websocket-accept"], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Upgrade {
+    accept: HeaderValue,
+    protocols: Vec<String>,
+}
+
+/// Why a request does not become a WebSocket connection; [`response`](Self::response) says it to
+/// the client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The method is not GET.
+    #[error("a WebSocket handshake is a GET request (RFC 6455 section 4.1)")]
+    Method,
+    /// The request is of HTTP/1.0 or older.
+    #[error("a WebSocket handshake needs HTTP/1.1 (RFC 6455 section 4.1)")]
+    HttpVersion,
+    /// The request does not ask for an upgrade to WebSocket.
+    #[error(
+        "this address speaks WebSocket: send `Connection: Upgrade` and `Upgrade: websocket` \
+         (RFC 6455 section 4.1)"
+    )]
+    NotAnUpgrade,
+    /// The version is missing, or another than 13.
+    #[error("`Sec-WebSocket-Version` must be 13 (RFC 6455 section 4.4)")]
+    WebSocketVersion,
+    /// The key is missing, given twice, or not 16 bytes in base64.
+    #[error("`Sec-WebSocket-Key` must be 16 bytes in base64 (RFC 6455 section 4.1)")]
+    Key,
+}
+
+/// The handler wants something in the answer that the RFC forbids there.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("subprotocol `{0}` was not offered by the client (RFC 6455 section 4.2.2)")]
+pub struct NotOffered(pub String);
+
+impl Upgrade {
+    /// Checks a request, all but its origin, which is the server's policy.
+    ///
+    /// # Errors
+    ///
+    /// The first rule of RFC 6455 section 4.2.1 that the request breaks.
+    pub fn check(request: &request::Parts) -> Result<Self, Refusal> {
+        let headers = &request.headers;
+        if request.method != Method::GET {
+            return Err(Refusal::Method);
+        }
+        if request.version < Version::HTTP_11 {
+            return Err(Refusal::HttpVersion);
+        }
+        if !has_token(headers, &header::CONNECTION, "upgrade")
+            || !has_token(headers, &header::UPGRADE, "websocket")
+        {
+            return Err(Refusal::NotAnUpgrade);
+        }
+        if single(headers, &header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
+            return Err(Refusal::WebSocketVersion);
+        }
+        let accept = checked_key(headers).map(accept_key).ok_or(Refusal::Key)?;
+        Ok(Self {
+            accept: HeaderValue::try_from(accept).map_err(|_| Refusal::Key)?,
+            protocols: list(headers, &header::SEC_WEBSOCKET_PROTOCOL).map(str::to_owned).collect(),
+        })
+    }
+
+    /// The same for a whole request.
+    ///
+    /// # Errors
+    ///
+    /// See [`check`](Self::check).
+    pub fn check_request<B>(request: Request<B>) -> Result<Self, Refusal> {
+        Self::check(&request.into_parts().0)
+    }
+
+    /// The subprotocols that the client offers, in its order of preference.
+    pub fn protocols(&self) -> impl Iterator<Item = &str> {
+        self.protocols.iter().map(String::as_str)
+    }
+
+    /// The answer that opens the connection.
+    ///
+    /// # Errors
+    ///
+    /// A subprotocol that the client did not offer: the client would have to fail the connection.
+    pub fn response(self, protocol: Option<&str>) -> Result<Response<()>, NotOffered> {
+        let mut response = Response::new(());
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let headers = response.headers_mut();
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(header::SEC_WEBSOCKET_ACCEPT, self.accept);
+        if let Some(protocol) = protocol {
+            let not_offered = || NotOffered(protocol.to_owned());
+            if !self.protocols.iter().any(|offered| offered == protocol) {
+                return Err(not_offered());
+            }
+            let value = HeaderValue::from_str(protocol).map_err(|_| not_offered())?;
+            headers.insert(header::SEC_WEBSOCKET_PROTOCOL, value);
+        }
+        Ok(response)
+    }
+}
+
+impl Refusal {
+    /// The answer that refuses, with the reason as its body.
+    pub fn response(&self) -> Response<String> {
+        let mut response = Response::new(format!("{self}\n"));
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        let status = match self {
+            Self::Method => {
+                headers.insert(header::ALLOW, HeaderValue::from_static("GET"));
+                StatusCode::METHOD_NOT_ALLOWED
+            }
+            // "A server MUST generate an Upgrade header field in a 426 response" (RFC 9110
+            // section 15.5.22), and the version it understands (RFC 6455 section 4.4).
+            Self::NotAnUpgrade | Self::WebSocketVersion => {
+                headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+                headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+                headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+                StatusCode::UPGRADE_REQUIRED
+            }
+            Self::HttpVersion | Self::Key => StatusCode::BAD_REQUEST,
+        };
+        *response.status_mut() = status;
+        response
+    }
+}
+
+/// "A base64-encoded value that, when decoded, is 16 bytes in length" (RFC 6455 section 4.2.1).
+fn checked_key(headers: &HeaderMap) -> Option<&[u8]> {
+    let key = single(headers, &header::SEC_WEBSOCKET_KEY)?.as_bytes();
+    let nonce = BASE64.decode(key).ok()?;
+    (nonce.len() == 16).then_some(key)
+}

@@ -1,0 +1,427 @@
+//! Received bytes become events, in place.
+
+use bytes::Bytes;
+
+use crate::{
+    Binary, CloseCode, CloseFrame, Header, Limits, MAX_HEADER, Mask, Message, OpCode,
+    ProtocolError, Role, Text,
+    utf8::{self, GrowingText},
+};
+
+/// Something the peer sent, whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// A message.
+    Message(Message<'a>),
+    /// A message with RSV1 set, which the negotiated extension has to undo before it means
+    /// anything: its kind, and the payload as it came. Never without an extension.
+    Extended(OpCode, Binary<'a>),
+    /// A ping; [`Connection::on_ping`](crate::Connection::on_ping) answers it.
+    Ping(Binary<'a>),
+    /// A pong, asked for or not.
+    Pong(Binary<'a>),
+    /// The last frame of the peer, without a payload or with one;
+    /// [`Connection::on_close`](crate::Connection::on_close) answers it. Bytes behind it are dropped.
+    Close(Option<CloseFrame>),
+}
+
+/// What the opening handshake has negotiated (RFC 6455 section 9).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Extension {
+    /// Nothing: every reserved bit is an error.
+    #[default]
+    None,
+    /// An extension that gives RSV1 on the first frame of a message a meaning, as
+    /// permessage-deflate does: such messages come as [`Event::Extended`].
+    Rsv1,
+}
+
+/// Turns the bytes of one direction into events, whatever pieces they come in.
+///
+/// A message that lies in the input whole is unmasked and checked there, and the event borrows it.
+/// Everything else is moved into a buffer of its own that exists until the message is complete, and
+/// then belongs to the event.
+#[derive(Debug)]
+pub struct Inbound {
+    message_size: usize,
+    frame_size: usize,
+    fragments: u32,
+    from_client: bool,
+    extension: Extension,
+    state: State,
+    /// The message whose fragments are being collected.
+    assembly: Option<Box<Assembly>>,
+}
+
+#[derive(Debug)]
+enum State {
+    /// Before a header, or within one: `bytes[..length]` are here.
+    Header { bytes: [u8; MAX_HEADER], length: u8 },
+    /// Within the payload of a data frame.
+    Data(Payload),
+    /// Within the payload of a control frame.
+    Control { frame: Payload, received: Vec<u8> },
+    /// Behind a close frame or an error.
+    Closed,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Payload {
+    opcode: OpCode,
+    fin: bool,
+    mask: Option<Mask>,
+    remaining: u64,
+}
+
+#[derive(Debug)]
+struct Assembly {
+    kind: OpCode,
+    extended: bool,
+    fragments: u32,
+    buffer: Buffer,
+}
+
+#[derive(Debug)]
+enum Buffer {
+    Text(GrowingText),
+    Bytes(Vec<u8>),
+}
+
+const START: State = State::Header { bytes: [0; MAX_HEADER], length: 0 };
+
+impl Inbound {
+    /// Before the first byte behind the opening handshake; `role` is the role of this side.
+    pub fn new(role: &Role, limits: &Limits, extension: Extension) -> Self {
+        Self {
+            message_size: limits.message_size,
+            frame_size: limits.frame_size,
+            fragments: limits.fragments,
+            from_client: matches!(role, Role::Server),
+            extension,
+            state: START,
+            assembly: None,
+        }
+    }
+
+    /// The next event in `input`, which is moved behind what was used. `None` means that all of it
+    /// was used, and that more is needed.
+    ///
+    /// # Errors
+    ///
+    /// The connection has to be failed with the error's
+    /// [`close_code`](ProtocolError::close_code). From then on every byte is dropped unread.
+    pub fn next<'b>(
+        &mut self,
+        input: &mut &'b mut [u8],
+    ) -> Result<Option<Event<'b>>, ProtocolError> {
+        let result = self.advance(input);
+        if let Err(_) | Ok(Some(Event::Close(_))) = &result {
+            self.state = State::Closed;
+            self.assembly = None;
+        }
+        result
+    }
+
+    /// Whether a message has begun and not ended, for a deadline on its completion.
+    pub fn is_incomplete(&self) -> bool {
+        self.assembly.is_some()
+            || !matches!(self.state, State::Header { length: 0, .. } | State::Closed)
+    }
+
+    /// Whether the frame that `input` goes on with, or begins, is a control frame; `None` where
+    /// not even its first byte is here. Looks only.
+    pub fn at_control_frame(&self, input: &[u8]) -> Option<bool> {
+        let first = match &self.state {
+            State::Header { length: 0, .. } => *input.first()?,
+            State::Header { bytes, .. } => bytes[0],
+            State::Data(_) => return Some(false),
+            State::Control { .. } | State::Closed => return Some(true),
+        };
+        Some(first & 0x08 != 0)
+    }
+
+    fn advance<'b>(
+        &mut self,
+        input: &mut &'b mut [u8],
+    ) -> Result<Option<Event<'b>>, ProtocolError> {
+        loop {
+            let event = match &mut self.state {
+                State::Header { .. } => {
+                    let Some(header) = self.header(input)? else { return Ok(None) };
+                    self.begin(&header)?;
+                    continue;
+                }
+                State::Data(_) => self.data(input)?,
+                State::Control { .. } => self.control(input)?,
+                State::Closed => {
+                    *input = &mut [];
+                    return Ok(None);
+                }
+            };
+            // A fragment that was not the last one leaves no event, and perhaps a further frame.
+            if event.is_some() || input.is_empty() && !self.at_empty_frame() {
+                return Ok(event);
+            }
+        }
+    }
+
+    /// A frame without payload is complete although no input is left.
+    fn at_empty_frame(&self) -> bool {
+        match &self.state {
+            State::Data(frame) | State::Control { frame, .. } => frame.remaining == 0,
+            State::Header { .. } | State::Closed => false,
+        }
+    }
+
+    #[inline]
+    fn header(&mut self, input: &mut &mut [u8]) -> Result<Option<Header>, ProtocolError> {
+        let State::Header { bytes, length } = &mut self.state else { return Ok(None) };
+        if *length == 0
+            && let Some((header, used)) = Header::parse(input)?
+        {
+            take(input, used);
+            return Ok(Some(header));
+        }
+        // The header is cut off: byte by byte, so that not one is taken beyond its end.
+        while let Some(byte) = input.first().copied() {
+            take(input, 1);
+            let Some(place) = bytes.get_mut(usize::from(*length)) else { break };
+            *place = byte;
+            *length += 1;
+            if let Some((header, _)) = Header::parse(&bytes[..usize::from(*length)])? {
+                return Ok(Some(header));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Checks what a header means here, and enters its payload.
+    #[inline]
+    fn begin(&mut self, header: &Header) -> Result<(), ProtocolError> {
+        match (self.from_client, header.mask) {
+            (true, None) => return Err(ProtocolError::Unmasked),
+            (false, Some(_)) => return Err(ProtocolError::Masked),
+            _ => {}
+        }
+        let starts_message = matches!(header.opcode, OpCode::Text | OpCode::Binary);
+        if header.rsv1 && (self.extension == Extension::None || !starts_message) {
+            return Err(ProtocolError::ReservedBits);
+        }
+        let frame = Payload {
+            opcode: header.opcode,
+            fin: header.fin,
+            mask: header.mask.map(Mask::new),
+            remaining: header.payload_len,
+        };
+        self.state = if header.opcode.is_control() {
+            State::Control { frame, received: Vec::new() }
+        } else {
+            self.check_sequence_and_size(header, starts_message)?;
+            State::Data(frame)
+        };
+        Ok(())
+    }
+
+    #[inline]
+    fn check_sequence_and_size(
+        &mut self,
+        header: &Header,
+        starts_message: bool,
+    ) -> Result<(), ProtocolError> {
+        let size = header.payload_len;
+        if exceeds(size, self.frame_size) {
+            return Err(ProtocolError::FrameTooLarge { size, limit: self.frame_size });
+        }
+        let held = match (&mut self.assembly, starts_message) {
+            (None, false) => return Err(ProtocolError::UnexpectedContinuation),
+            (Some(_), true) => return Err(ProtocolError::ExpectedContinuation),
+            (Some(assembly), false) => {
+                assembly.fragments += 1;
+                if assembly.fragments > self.fragments {
+                    return Err(ProtocolError::TooManyFragments(self.fragments));
+                }
+                assembly.buffer.len()
+            }
+            (None, true) => 0,
+        };
+        let size = size.saturating_add(held as u64);
+        if exceeds(size, self.message_size) {
+            return Err(ProtocolError::MessageTooLarge { size, limit: self.message_size });
+        }
+        // An extension needs its message whole, and a fragmented one needs a place to grow in.
+        if starts_message && (!header.fin || header.rsv1) {
+            self.assembly = Some(Assembly::new(header.opcode, header.rsv1));
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn data<'b>(&mut self, input: &mut &'b mut [u8]) -> Result<Option<Event<'b>>, ProtocolError> {
+        let State::Data(frame) = &mut self.state else { return Ok(None) };
+        let whole = self.assembly.is_none() && input.len() as u64 >= frame.remaining;
+        let payload = frame.unmask_next(input);
+        if whole {
+            let opcode = frame.opcode;
+            self.state = START;
+            return in_place(opcode, payload).map(Some);
+        }
+        let assembly = self.assembly.get_or_insert_with(|| Assembly::new(frame.opcode, false));
+        assembly.push(payload, frame, self.message_size)?;
+        if frame.remaining > 0 {
+            return Ok(None);
+        }
+        let fin = frame.fin;
+        self.state = START;
+        match fin.then(|| self.assembly.take()).flatten() {
+            Some(assembly) => assembly.finish().map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn control<'b>(
+        &mut self,
+        input: &mut &'b mut [u8],
+    ) -> Result<Option<Event<'b>>, ProtocolError> {
+        let State::Control { frame, received } = &mut self.state else { return Ok(None) };
+        let payload = frame.unmask_next(input);
+        if frame.remaining > 0 {
+            received.extend_from_slice(payload);
+            return Ok(None);
+        }
+        let opcode = frame.opcode;
+        let payload = if received.is_empty() {
+            Binary::from(&*payload)
+        } else {
+            received.extend_from_slice(payload);
+            Binary::from(Bytes::from(std::mem::take(received)))
+        };
+        self.state = START;
+        match opcode {
+            OpCode::Ping => Ok(Some(Event::Ping(payload))),
+            OpCode::Pong => Ok(Some(Event::Pong(payload))),
+            _ => close_frame(&payload).map(|frame| Some(Event::Close(frame))),
+        }
+    }
+}
+
+impl Payload {
+    /// Takes what `input` has of this payload, unmasked.
+    #[inline]
+    fn unmask_next<'b>(&mut self, input: &mut &'b mut [u8]) -> &'b mut [u8] {
+        let available = usize::try_from(self.remaining).map_or(input.len(), |n| n.min(input.len()));
+        let payload = take(input, available);
+        if let Some(mask) = &mut self.mask {
+            mask.apply(payload);
+        }
+        self.remaining -= available as u64;
+        payload
+    }
+}
+
+impl Assembly {
+    fn new(kind: OpCode, extended: bool) -> Box<Self> {
+        // What an extension has transformed is text only once the extension has undone it.
+        let buffer = match kind {
+            OpCode::Text if !extended => Buffer::Text(GrowingText::default()),
+            _ => Buffer::Bytes(Vec::new()),
+        };
+        Box::new(Self { kind, extended, fragments: 1, buffer })
+    }
+
+    /// Appends a piece. The buffer doubles, so the time is linear, but never beyond what this frame
+    /// can still fill if it is the last, nor beyond the limit: spare capacity is memory too.
+    fn push(
+        &mut self,
+        piece: &[u8],
+        frame: &Payload,
+        message_size: usize,
+    ) -> Result<(), ProtocolError> {
+        let length = self.buffer.len();
+        let needed = length + piece.len();
+        if needed > self.buffer.capacity() {
+            let of_message =
+                needed.saturating_add(usize::try_from(frame.remaining).unwrap_or(usize::MAX));
+            let most = if frame.fin { of_message } else { message_size };
+            let target = (2 * self.buffer.capacity()).clamp(needed, most.max(needed));
+            self.buffer.reserve_exact(target - length);
+        }
+        match &mut self.buffer {
+            Buffer::Text(text) => text.push(piece),
+            Buffer::Bytes(bytes) => {
+                bytes.extend_from_slice(piece);
+                Ok(())
+            }
+        }
+    }
+
+    fn finish(self) -> Result<Event<'static>, ProtocolError> {
+        Ok(match self.buffer {
+            Buffer::Text(text) => Event::Message(Text::from(text.finish()?).into()),
+            Buffer::Bytes(bytes) if self.extended => {
+                Event::Extended(self.kind, Bytes::from(bytes).into())
+            }
+            Buffer::Bytes(bytes) => Event::Message(bytes.into()),
+        })
+    }
+}
+
+impl Buffer {
+    fn len(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Bytes(bytes) => bytes.len(),
+        }
+    }
+
+    fn capacity(&self) -> usize {
+        match self {
+            Self::Text(text) => text.capacity(),
+            Self::Bytes(bytes) => bytes.capacity(),
+        }
+    }
+
+    fn reserve_exact(&mut self, additional: usize) {
+        match self {
+            Self::Text(text) => text.reserve_exact(additional),
+            Self::Bytes(bytes) => bytes.reserve_exact(additional),
+        }
+    }
+}
+
+/// A whole message where it lies.
+#[inline]
+fn in_place(opcode: OpCode, payload: &mut [u8]) -> Result<Event<'_>, ProtocolError> {
+    let payload = &*payload;
+    Ok(Event::Message(match opcode {
+        OpCode::Text => utf8::check(payload)?.into(),
+        _ => payload.into(),
+    }))
+}
+
+/// "If there is a body, the first two bytes of the body MUST be a 2-byte unsigned integer" and the
+/// rest is UTF-8 (RFC 6455 section 5.5.1).
+fn close_frame(payload: &[u8]) -> Result<Option<CloseFrame>, ProtocolError> {
+    match payload {
+        [] => Ok(None),
+        [_] => Err(ProtocolError::CloseTooShort),
+        [high, low, reason @ ..] => {
+            let code = CloseCode(u16::from_be_bytes([*high, *low]));
+            if !code.may_be_sent() {
+                return Err(ProtocolError::InvalidCloseCode(code.0));
+            }
+            Ok(Some(CloseFrame::new(code, utf8::check(reason)?)))
+        }
+    }
+}
+
+#[inline]
+fn take<'b>(input: &mut &'b mut [u8], count: usize) -> &'b mut [u8] {
+    let (taken, rest) = std::mem::take(input).split_at_mut(count);
+    *input = rest;
+    taken
+}
+
+fn exceeds(size: u64, limit: usize) -> bool {
+    usize::try_from(size).map_or(true, |size| size > limit)
+}

@@ -1,0 +1,164 @@
+//! What a route allows and how long it waits.
+
+use std::time::Duration;
+
+use sockeye_proto::Limits;
+
+use crate::Origins;
+
+/// The settings of a WebSocket route; the defaults are safe on the open internet.
+///
+/// ```
+/// use std::time::Duration;
+/// use sockeye::{Config, Limits, Origins};
+///
+/// let config = Config::default()
+///     .limits(Limits::default().message_size(64 * 1024))
+///     .keep_alive(Duration::from_secs(20), Duration::from_secs(5))
+///     .origins(Origins::list(["https://example.com"]));
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Config {
+    /// What a peer may send; see [`Limits`] for each bound and its default.
+    pub limits: Limits,
+    /// From which web pages browsers may connect; default [`Origins::Same`].
+    /// WARNING: with [`Origins::Any`] every page on the web can act with its visitor's cookies.
+    pub origins: Origins,
+    /// When a silent peer is asked for a sign of life; default after 30 s, with 10 s to answer.
+    /// WARNING: with `None`, a peer that vanished is noticed only when something is sent to it.
+    pub keep_alive: Option<KeepAlive>,
+    /// How long a connection may live without a message from the peer; default `None`, no limit.
+    /// Pings and pongs do not count, and neither does what this side sends. Ends with 1001.
+    pub idle_timeout: Option<Duration>,
+    /// How long a connection may live at all; default `None`, no limit. Ends with 1001.
+    pub max_lifetime: Option<Duration>,
+    /// How long the opening handshake may take, [`attach`](crate::Handler::attach) included;
+    /// default 10 s. Under [`Server`](crate::Server) it counts from the connection's first byte.
+    pub handshake_timeout: Duration,
+    /// How long the closing handshake may take before the connection is cut; default 5 s.
+    pub close_timeout: Duration,
+    /// How long a peer may take nothing at all of what waits for it before the connection is cut;
+    /// default 30 s.
+    pub write_timeout: Duration,
+    /// From how many waiting bytes on a send reports backpressure and nothing more is read from the
+    /// peer; default 64 KiB. Memory for the most waiting bytes of ordinary peers grows with it.
+    pub high_water: usize,
+    /// At how many waiting bytes the backpressure ends; default 32 KiB.
+    pub low_water: usize,
+    /// How many bytes may wait for a peer; default 1 MiB. A peer for which more would have to wait
+    /// is too slow: the message is refused and the connection ends with 1013. A single message of
+    /// any size is taken while nothing else waits.
+    /// WARNING: so much memory, times the number of connections, is in the hands of slow peers.
+    pub outbox_limit: usize,
+}
+
+/// When to ask a silent peer for a sign of life, and how long to wait for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeepAlive {
+    /// The silence after which a ping is sent. Any byte that arrives ends it.
+    pub interval: Duration,
+    /// The time from the ping until the connection counts as dead: closed with 1006.
+    pub deadline: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            origins: Origins::Same,
+            keep_alive: Some(KeepAlive {
+                interval: Duration::from_secs(30),
+                deadline: Duration::from_secs(10),
+            }),
+            idle_timeout: None,
+            max_lifetime: None,
+            handshake_timeout: Duration::from_secs(10),
+            close_timeout: Duration::from_secs(5),
+            write_timeout: Duration::from_secs(30),
+            high_water: 64 * 1024,
+            low_water: 32 * 1024,
+            outbox_limit: 1024 * 1024,
+        }
+    }
+}
+
+impl Config {
+    /// Sets [`limits`](Self::limits).
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Sets [`origins`](Self::origins).
+    #[must_use]
+    pub fn origins(mut self, origins: Origins) -> Self {
+        self.origins = origins;
+        self
+    }
+
+    /// Sets [`keep_alive`](Self::keep_alive).
+    #[must_use]
+    pub fn keep_alive(mut self, interval: Duration, deadline: Duration) -> Self {
+        self.keep_alive = Some(KeepAlive { interval, deadline });
+        self
+    }
+
+    /// Turns [`keep_alive`](Self::keep_alive) off.
+    #[must_use]
+    pub fn no_keep_alive(mut self) -> Self {
+        self.keep_alive = None;
+        self
+    }
+
+    /// Sets [`idle_timeout`](Self::idle_timeout).
+    #[must_use]
+    pub fn idle_timeout(mut self, time: Duration) -> Self {
+        self.idle_timeout = Some(time);
+        self
+    }
+
+    /// Sets [`max_lifetime`](Self::max_lifetime).
+    #[must_use]
+    pub fn max_lifetime(mut self, time: Duration) -> Self {
+        self.max_lifetime = Some(time);
+        self
+    }
+
+    /// Sets [`handshake_timeout`](Self::handshake_timeout).
+    #[must_use]
+    pub fn handshake_timeout(mut self, time: Duration) -> Self {
+        self.handshake_timeout = time;
+        self
+    }
+
+    /// Sets [`close_timeout`](Self::close_timeout).
+    #[must_use]
+    pub fn close_timeout(mut self, time: Duration) -> Self {
+        self.close_timeout = time;
+        self
+    }
+
+    /// Sets [`write_timeout`](Self::write_timeout).
+    #[must_use]
+    pub fn write_timeout(mut self, time: Duration) -> Self {
+        self.write_timeout = time;
+        self
+    }
+
+    /// Sets [`low_water`](Self::low_water) and [`high_water`](Self::high_water), in bytes.
+    #[must_use]
+    pub fn water_marks(mut self, low: usize, high: usize) -> Self {
+        self.low_water = low.min(high);
+        self.high_water = high;
+        self
+    }
+
+    /// Sets [`outbox_limit`](Self::outbox_limit), in bytes.
+    #[must_use]
+    pub fn outbox_limit(mut self, bytes: usize) -> Self {
+        self.outbox_limit = bytes;
+        self
+    }
+}

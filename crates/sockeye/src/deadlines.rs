@@ -1,0 +1,210 @@
+//! When something is due on a connection. Time is coarse and nothing is set anew per message.
+
+use std::{num::NonZeroU32, time::Duration};
+
+use sockeye_proto::ProtocolError;
+use tokio::time::Instant;
+
+use crate::Config;
+
+/// Time since the connection was opened, in steps of 16 ms: small enough for a deadline that may be
+/// a second late, and 32 bits of it last two years.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Tick(NonZeroU32);
+
+const MILLIS: u64 = 16;
+
+impl Tick {
+    const START: Self = Self(NonZeroU32::MIN);
+
+    fn since(epoch: Instant, now: Instant) -> Self {
+        let steps = now.saturating_duration_since(epoch).as_millis() as u64 / MILLIS;
+        let steps = u32::try_from(steps).unwrap_or(u32::MAX - 1);
+        Self(NonZeroU32::MIN.saturating_add(steps))
+    }
+
+    /// Rounds up, so that nothing is due too early.
+    fn after(self, time: Duration) -> Self {
+        let steps = u64::try_from(time.as_millis()).unwrap_or(u64::MAX).div_ceil(MILLIS);
+        Self(self.0.saturating_add(u32::try_from(steps).unwrap_or(u32::MAX)))
+    }
+
+    fn instant(self, epoch: Instant) -> Instant {
+        epoch + Duration::from_millis((u64::from(self.0.get()) - 1) * MILLIS)
+    }
+}
+
+/// What happened when; [`next`](Self::next) and [`due`](Self::due) say what follows from it.
+#[derive(Debug)]
+pub(crate) struct Deadlines {
+    epoch: Instant,
+    /// The last byte from the peer, or the last time when none could be read.
+    heard: Tick,
+    /// The last message from the peer.
+    message: Tick,
+    /// The ping of the keep-alive that was not followed by a byte.
+    pinged: Option<Tick>,
+    /// The first byte of a message that is not complete.
+    incomplete: Option<Tick>,
+    /// The first write that the peer did not take.
+    stalled: Option<Tick>,
+    /// The begin of the closing handshake.
+    closing: Option<Tick>,
+    /// The second in which control frames are being counted, and how many they are.
+    control_since: Tick,
+    control_count: u32,
+    /// Something may be due sooner than it was when this was last asked.
+    sooner: bool,
+}
+
+/// What is due.
+#[derive(Debug)]
+pub(crate) enum Due {
+    Ping,
+    Dead,
+    Stalled,
+    CloseTimeout,
+    Idle,
+    Lifetime,
+    Broken(ProtocolError),
+}
+
+impl Deadlines {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self {
+            epoch: now,
+            heard: Tick::START,
+            message: Tick::START,
+            pinged: None,
+            incomplete: None,
+            stalled: None,
+            closing: None,
+            control_since: Tick::START,
+            control_count: 0,
+            sooner: true,
+        }
+    }
+
+    fn now(&self) -> Tick {
+        Tick::since(self.epoch, Instant::now())
+    }
+
+    /// Bytes came.
+    pub(crate) fn on_heard(&mut self) {
+        self.heard = self.now();
+        self.pinged = None;
+    }
+
+    /// Reading stands still, so the peer's silence says nothing.
+    pub(crate) fn on_deaf(&mut self) {
+        self.heard = self.now();
+        self.message = self.heard;
+        for since in [&mut self.pinged, &mut self.incomplete].into_iter().flatten() {
+            *since = self.heard;
+        }
+    }
+
+    /// The turn in which bytes came ends: with a message, and within one, or not.
+    pub(crate) fn on_turn(&mut self, message: bool, incomplete: bool) {
+        if message {
+            self.message = self.heard;
+            self.incomplete = None;
+        }
+        if !incomplete {
+            self.incomplete = None;
+        } else if self.incomplete.is_none() {
+            (self.incomplete, self.sooner) = (Some(self.heard), true);
+        }
+    }
+
+    /// A ping or pong came; an error if too many did within a second.
+    pub(crate) fn on_control(&mut self, limit: u32) -> Result<(), ProtocolError> {
+        if self.heard >= self.control_since.after(Duration::from_secs(1)) {
+            (self.control_since, self.control_count) = (self.heard, 0);
+        }
+        self.control_count = self.control_count.saturating_add(1);
+        if self.control_count > limit {
+            return Err(ProtocolError::TooManyControlFrames(limit));
+        }
+        Ok(())
+    }
+
+    /// A write made progress.
+    pub(crate) fn on_progress(&mut self) {
+        self.stalled = None;
+    }
+
+    /// A write could not be made.
+    pub(crate) fn on_stall(&mut self) {
+        if self.stalled.is_none() {
+            (self.stalled, self.sooner) = (Some(self.now()), true);
+        }
+    }
+
+    /// The closing handshake begins, or the lingering behind it.
+    pub(crate) fn on_closing(&mut self) {
+        if self.closing.is_none() {
+            (self.closing, self.sooner) = (Some(self.now()), true);
+        }
+    }
+
+    /// What is due; at most one thing, so ask until there is none.
+    pub(crate) fn due(&mut self, config: &Config) -> Option<Due> {
+        let now = self.now();
+        let is_over =
+            |since: Option<Tick>, time| since.is_some_and(|since| since.after(time) <= now);
+        if is_over(self.closing, config.close_timeout) {
+            return Some(Due::CloseTimeout);
+        }
+        if is_over(self.stalled, config.write_timeout) {
+            return Some(Due::Stalled);
+        }
+        if self.closing.is_some() {
+            return None;
+        }
+        if is_over(self.incomplete, config.limits.message_time) {
+            let error = ProtocolError::MessageTooSlow(config.limits.message_time);
+            return Some(Due::Broken(error));
+        }
+        if is_over(Some(Tick::START), config.max_lifetime.unwrap_or(Duration::MAX)) {
+            return Some(Due::Lifetime);
+        }
+        if is_over(Some(self.message), config.idle_timeout.unwrap_or(Duration::MAX)) {
+            return Some(Due::Idle);
+        }
+        let keep_alive = config.keep_alive?;
+        if is_over(self.pinged, keep_alive.deadline) {
+            return Some(Due::Dead);
+        }
+        if self.pinged.is_none() && is_over(Some(self.heard), keep_alive.interval) {
+            self.pinged = Some(now);
+            return Some(Due::Ping);
+        }
+        None
+    }
+
+    /// Whether [`next`](Self::next) may have come nearer since the last time.
+    pub(crate) fn take_sooner(&mut self) -> bool {
+        std::mem::take(&mut self.sooner)
+    }
+
+    /// When to look again at the latest.
+    pub(crate) fn next(&self, config: &Config) -> Option<Instant> {
+        let after = |since: Option<Tick>, time: Duration| since.map(|since| since.after(time));
+        let always =
+            [after(self.closing, config.close_timeout), after(self.stalled, config.write_timeout)];
+        let keep_alive = config.keep_alive.map(|keep_alive| match self.pinged {
+            Some(pinged) => pinged.after(keep_alive.deadline),
+            None => self.heard.after(keep_alive.interval),
+        });
+        let while_open = [
+            after(self.incomplete, config.limits.message_time),
+            config.max_lifetime.map(|time| Tick::START.after(time)),
+            config.idle_timeout.map(|time| self.message.after(time)),
+            keep_alive,
+        ];
+        let while_open = while_open.into_iter().filter(|_| self.closing.is_none());
+        let next = always.into_iter().chain(while_open).flatten().min()?;
+        Some(next.instant(self.epoch))
+    }
+}

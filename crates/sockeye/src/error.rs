@@ -1,0 +1,78 @@
+//! The errors that users meet.
+
+use std::{any::Any, io, time::Duration};
+
+/// Any error; what `?` in a handler converts into.
+pub type Error = Box<dyn std::error::Error + Send + Sync>;
+
+/// What the methods of a [`Handler`](crate::Handler) return; `?` works from any error.
+///
+/// ```
+/// fn parse(text: &str) -> sockeye::Result<i64> {
+///     Ok(text.trim().parse()?)
+/// }
+/// assert!(parse("x").is_err());
+/// ```
+pub type Result<T = (), E = Error> = std::result::Result<T, E>;
+
+/// A method of a handler panicked; this is what [`Handler::error`](crate::Handler::error) is told.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the handler panicked: {message}")]
+#[non_exhaustive]
+pub struct Panicked {
+    /// The message of the panic, if it had one.
+    pub message: String,
+}
+
+impl Panicked {
+    pub(crate) fn new(payload: &(dyn Any + Send)) -> Self {
+        let message = payload
+            .downcast_ref::<&str>()
+            .map(|text| (*text).to_owned())
+            .or_else(|| payload.downcast_ref::<String>().cloned())
+            .unwrap_or_else(|| "no message".to_owned());
+        Self { message }
+    }
+}
+
+/// The connection ended before what was waited for could happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the connection is closed")]
+#[non_exhaustive]
+pub struct Closed;
+
+/// A server cannot listen.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {hint}")]
+#[non_exhaustive]
+pub struct ListenError {
+    /// The address that was asked for.
+    pub address: String,
+    hint: &'static str,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+impl ListenError {
+    pub(crate) fn new(address: String, source: io::Error) -> Self {
+        let hint = match source.kind() {
+            io::ErrorKind::AddrInUse => "the port is in use; choose another, or 0 for a free one",
+            io::ErrorKind::PermissionDenied => "not permitted; choose a port from 1024 on",
+            io::ErrorKind::AddrNotAvailable => "this machine has no such address",
+            io::ErrorKind::InvalidInput => "not an address; write it like 127.0.0.1:8080",
+            _ => "the system refused, or the name does not resolve",
+        };
+        Self { address, hint, source }
+    }
+}
+
+/// The shutdown's deadline passed while connections were still open; they have been cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{cut} connections had not closed within {deadline:?} and were cut")]
+#[non_exhaustive]
+pub struct ShutdownError {
+    /// How many connections were cut.
+    pub cut: usize,
+    /// The deadline that was given.
+    pub deadline: Duration,
+}

@@ -1,0 +1,440 @@
+//! Bytes that wait for one peer, bounded, and who is told about them.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU8, Ordering},
+    },
+    task::Waker,
+};
+
+use bytes::Bytes;
+use sockeye_proto::{
+    CloseCode, CloseFrame, Closing, Connection, Message, ProtocolError, Role, outbound,
+};
+
+use crate::{
+    Config,
+    pool::{return_queue, take_queue},
+    queue::Queue,
+    socket::{Close, ClosedBy, DropReason, SendStatus},
+};
+
+/// From this length on a payload that is owned is queued by reference: below it the copy is cheaper
+/// than a further slice in the write and the count of references.
+const BY_REFERENCE: usize = 16 * 1024;
+
+/// What the connection's task has to know without taking the lock.
+pub(crate) mod signal {
+    /// More than the high-water mark waits, and not yet less than the low-water mark.
+    pub(crate) const PRESSURE: u8 = 1 << 0;
+    /// `drain` is due.
+    pub(crate) const DRAIN: u8 = 1 << 1;
+    /// This side has asked for the closing handshake.
+    pub(crate) const CLOSE: u8 = 1 << 2;
+    /// More would wait than may: the peer is too slow.
+    pub(crate) const OVERFLOW: u8 = 1 << 3;
+    /// The connection is to be cut.
+    pub(crate) const TERMINATE: u8 = 1 << 4;
+    /// The server ends: a handler that still runs is dropped too.
+    pub(crate) const ABANDON: u8 = 1 << 5;
+}
+
+/// Bytes waiting for one peer. Senders push under a short lock; the connection's task takes all
+/// there is, and is the only one that writes.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    /// The connection's task is polling its handler: what is pushed now is its own, needs no wake,
+    /// and leaves at the end of the turn.
+    turn: AtomicBool,
+    signals: AtomicU8,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    connection: Connection,
+    queue: Option<Box<Queue>>,
+    /// What waits and what is being written, in bytes, overhead included.
+    buffered: usize,
+    /// All that was ever queued; `queued - buffered` of it has reached the kernel.
+    queued: u64,
+    /// Control frames among what is being written, in bytes. They overtook what `queued` counts, so
+    /// of what is written they are paid first: nothing is ever called flushed too early.
+    overtaking: usize,
+    /// Something in the queue was pushed by the connection's own handler.
+    own: bool,
+    parked: bool,
+    waker: Option<Waker>,
+    waiters: Option<Box<Waiters>>,
+    /// How the connection ends, as far as that is known, and whether it has.
+    close: Option<Arc<Close>>,
+    ended: bool,
+}
+
+/// Tasks that wait for a change, each with the number by which it is forgotten.
+#[derive(Debug, Default)]
+struct Waiters {
+    last: u64,
+    list: Vec<(u64, Waker)>,
+}
+
+/// What the connection's task finds when it looks for something to write.
+pub(crate) enum Taken {
+    Nothing,
+    /// Others have pushed, the task itself has not: let the tasks that are ready run first.
+    Others,
+    Queue(Box<Queue>),
+}
+
+impl Outbox {
+    pub(crate) fn new(role: Role) -> Self {
+        Self {
+            turn: AtomicBool::new(false),
+            signals: AtomicU8::new(0),
+            inner: Mutex::new(Inner {
+                connection: Connection::new(role),
+                queue: None,
+                buffered: 0,
+                queued: 0,
+                overtaking: 0,
+                own: false,
+                parked: false,
+                waker: None,
+                waiters: None,
+                close: None,
+                ended: false,
+            }),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn has(&self, signals: u8) -> bool {
+        self.signals.load(Ordering::Acquire) & signals != 0
+    }
+
+    pub(crate) fn set(&self, signals: u8) {
+        self.signals.fetch_or(signals, Ordering::AcqRel);
+    }
+
+    pub(crate) fn clear(&self, signals: u8) {
+        self.signals.fetch_and(!signals, Ordering::AcqRel);
+    }
+
+    // ---- for everyone who holds a socket
+
+    pub(crate) fn send(&self, config: &Config, message: Message<'_>) -> SendStatus {
+        let mut inner = self.lock();
+        let refused = self.has(signal::OVERFLOW | signal::TERMINATE);
+        if refused || inner.connection.closing() != Closing::Open || inner.ended {
+            return SendStatus::Dropped(DropReason::Closed);
+        }
+        if inner.buffered > 0 && inner.buffered + message.len() > config.outbox_limit {
+            self.set(signal::OVERFLOW);
+            inner.wake();
+            return SendStatus::Dropped(DropReason::Overflow);
+        }
+        inner.push(message);
+        if self.turn.load(Ordering::Relaxed) {
+            inner.own = true;
+        } else {
+            inner.wake();
+        }
+        let buffered = inner.buffered();
+        if buffered <= config.high_water {
+            return SendStatus::Queued;
+        }
+        self.set(signal::PRESSURE);
+        SendStatus::Backpressure { buffered }
+    }
+
+    pub(crate) fn ping(&self, payload: &[u8]) -> bool {
+        let mut inner = self.lock();
+        let taken = !inner.ended && inner.connection.ping(payload);
+        if taken {
+            inner.wake();
+        }
+        taken
+    }
+
+    /// Queues the close frame behind all that waits.
+    pub(crate) fn close(&self, frame: &CloseFrame) {
+        let mut inner = self.lock();
+        if !inner.ended && inner.close_with(frame) {
+            self.set(signal::CLOSE);
+            inner.wake();
+        }
+    }
+
+    pub(crate) fn terminate(&self, signals: u8) {
+        let mut inner = self.lock();
+        self.set(signals);
+        inner.wake();
+    }
+
+    pub(crate) fn buffered(&self) -> usize {
+        self.lock().buffered()
+    }
+
+    pub(crate) fn closing(&self) -> Closing {
+        self.lock().connection.closing()
+    }
+
+    pub(crate) fn end(&self) -> Option<Arc<Close>> {
+        let inner = self.lock();
+        if inner.ended { inner.close.clone() } else { None }
+    }
+
+    /// Whether the connection has ended.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.lock().ended
+    }
+
+    /// A position in all that was ever queued: its end.
+    pub(crate) fn position(&self) -> u64 {
+        self.lock().queued
+    }
+
+    /// Whether all up to `position` has reached the kernel.
+    pub(crate) fn is_flushed(&self, position: u64) -> bool {
+        let inner = self.lock();
+        inner.queued - inner.buffered as u64 >= position
+    }
+
+    /// Remembers to wake `waker` at the next change, under the number `key`, or a new one that is
+    /// then returned there.
+    pub(crate) fn watch(&self, key: &mut Option<u64>, waker: &Waker) {
+        let mut inner = self.lock();
+        let waiters = inner.waiters.get_or_insert_default();
+        let number = *key.get_or_insert_with(|| {
+            waiters.last += 1;
+            waiters.last
+        });
+        match waiters.list.iter_mut().find(|(key, _)| *key == number) {
+            Some((_, known)) => known.clone_from(waker),
+            None => waiters.list.push((number, waker.clone())),
+        }
+    }
+
+    pub(crate) fn unwatch(&self, key: u64) {
+        let mut inner = self.lock();
+        if let Some(waiters) = &mut inner.waiters {
+            waiters.list.retain(|(number, _)| *number != key);
+            if waiters.list.is_empty() {
+                inner.waiters = None;
+            }
+        }
+    }
+
+    // ---- for the connection's task
+
+    pub(crate) fn set_turn(&self, turn: bool) {
+        self.turn.store(turn, Ordering::Relaxed);
+    }
+
+    /// Takes what waits; `others_too` says that the tasks that were ready have run.
+    pub(crate) fn take(&self, others_too: bool) -> Taken {
+        let mut inner = self.lock();
+        let control = inner.connection.control().take();
+        if inner.queue.is_none() && control.is_empty() {
+            return Taken::Nothing;
+        }
+        if control.is_empty() && !inner.own && !others_too {
+            return Taken::Others;
+        }
+        inner.own = false;
+        inner.overtaking += control.len();
+        let mut queue = inner.queue.take().unwrap_or_else(take_queue);
+        if !control.is_empty() {
+            queue.insert_next(control);
+        }
+        Taken::Queue(queue)
+    }
+
+    /// Control frames that came while a queue is being written.
+    pub(crate) fn take_control(&self) -> Vec<u8> {
+        let mut inner = self.lock();
+        let control = inner.connection.control().take();
+        inner.overtaking += control.len();
+        control
+    }
+
+    /// The kernel took `count` bytes of a queue that is now `complete` or goes on.
+    pub(crate) fn on_written(&self, config: &Config, count: usize, complete: Option<Box<Queue>>) {
+        let mut inner = self.lock();
+        let overhead = complete.as_ref().map_or(0, |queue| queue.overhead());
+        inner.release(count + overhead);
+        if self.has(signal::PRESSURE) && inner.buffered <= config.low_water {
+            self.clear(signal::PRESSURE);
+            self.set(signal::DRAIN);
+        }
+        inner.notify();
+        drop(inner);
+        if let Some(queue) = complete {
+            return_queue(queue);
+        }
+    }
+
+    /// Goes to sleep, unless something is to be done: one of these signals, or something to write.
+    /// While a write is `blocked`, only control frames count as that.
+    pub(crate) fn park(&self, waker: &Waker, attention: u8, blocked: bool) -> bool {
+        let mut inner = self.lock();
+        let to_write = !blocked && inner.queue.is_some();
+        if to_write || !inner.connection.control().is_empty() || self.has(attention) {
+            return false;
+        }
+        if !inner.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            inner.waker = Some(waker.clone());
+        }
+        inner.parked = true;
+        true
+    }
+
+    pub(crate) fn on_ping(&self, payload: &[u8]) {
+        self.lock().connection.on_ping(payload);
+    }
+
+    pub(crate) fn on_close(&self, frame: Option<CloseFrame>) {
+        let mut inner = self.lock();
+        inner.push_frame(|connection, wire| connection.on_close(frame.as_ref(), wire));
+        inner.own = true;
+        if let Some(close) = &mut inner.close {
+            Arc::make_mut(close).clean = true;
+            return;
+        }
+        let frame = frame.unwrap_or_else(|| CloseFrame::new(CloseCode::NO_STATUS, ""));
+        inner.close = Some(Arc::new(Close::new(ClosedBy::Peer, frame, true)));
+    }
+
+    pub(crate) fn fail(&self, error: &ProtocolError) {
+        let mut inner = self.lock();
+        inner.push_frame(|connection, wire| connection.fail(error, wire));
+        inner.own = true;
+        if inner.close.is_none() {
+            let frame = CloseFrame::new(error.close_code(), error.to_string());
+            inner.close = Some(Arc::new(Close::new(ClosedBy::Local, frame, false)));
+        }
+    }
+
+    /// The peer is too slow: what waits is given up behind the frame that is being written, and
+    /// the close frame takes its place.
+    pub(crate) fn overflow(&self, writing: Option<&mut Box<Queue>>) {
+        let mut inner = self.lock();
+        let mut dropped = writing.map_or(0, |queue| queue.discard_rest());
+        if let Some(mut queue) = inner.queue.take() {
+            dropped += queue.discard_rest() + queue.overhead();
+        }
+        inner.release(dropped);
+        let frame = CloseFrame::new(CloseCode::TRY_AGAIN, "too slow to receive what was sent");
+        inner.close_with(&frame);
+        inner.own = true;
+        self.set(signal::CLOSE);
+    }
+
+    /// The connection has ended, for this reason unless a close frame gave one; from now on nothing
+    /// is taken and nobody waits.
+    pub(crate) fn finish(&self, reason: &'static str) -> Arc<Close> {
+        let mut inner = self.lock();
+        let close = inner.close.get_or_insert_with(|| {
+            let frame = CloseFrame::new(CloseCode::ABNORMAL, reason);
+            Arc::new(Close::new(ClosedBy::Network, frame, false))
+        });
+        let close = close.clone();
+        inner.ended = true;
+        inner.connection.control().take();
+        inner.waker = None;
+        let queue = inner.queue.take();
+        (inner.buffered, inner.overtaking) = (0, 0);
+        inner.notify();
+        drop(inner);
+        drop(queue);
+        close
+    }
+}
+
+impl Inner {
+    fn push(&mut self, message: Message<'_>) {
+        let role = self.connection.role();
+        let queue = self.queue.get_or_insert_with(take_queue);
+        let tail = queue.tail();
+        let before = tail.len();
+        let cost = match by_reference(&role, &message) {
+            None => {
+                outbound::message(&role, &message, tail);
+                tail.len() - before
+            }
+            Some(payload) => {
+                outbound::server_header(&message, tail);
+                let header = tail.len() - before;
+                header + queue.push_shared(payload)
+            }
+        };
+        self.account(cost);
+    }
+
+    /// Appends what `write` does, as part of what waits.
+    fn push_frame<R>(&mut self, write: impl FnOnce(&mut Connection, &mut Vec<u8>) -> R) -> R {
+        let queue = self.queue.get_or_insert_with(take_queue);
+        let tail = queue.tail();
+        let before = tail.len();
+        let result = write(&mut self.connection, tail);
+        let cost = tail.len() - before;
+        self.account(cost);
+        result
+    }
+
+    /// Begins the closing handshake, unless that was done before.
+    fn close_with(&mut self, frame: &CloseFrame) -> bool {
+        let begun = self.push_frame(|connection, wire| connection.close(Some(frame), wire));
+        if begun {
+            self.close = Some(Arc::new(Close::new(ClosedBy::Local, frame.clone(), false)));
+        }
+        begun
+    }
+
+    fn account(&mut self, cost: usize) {
+        self.buffered += cost;
+        self.queued += cost as u64;
+    }
+
+    fn release(&mut self, count: usize) {
+        let paid = count.min(self.overtaking);
+        self.overtaking -= paid;
+        self.buffered = self.buffered.saturating_sub(count - paid);
+    }
+
+    fn buffered(&mut self) -> usize {
+        self.buffered + self.overtaking + self.connection.control().len()
+    }
+
+    /// Once until the task has run and parked again.
+    fn wake(&mut self) {
+        if std::mem::take(&mut self.parked)
+            && let Some(waker) = &self.waker
+        {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn notify(&mut self) {
+        if let Some(waiters) = self.waiters.take() {
+            for (_, waker) in waiters.list {
+                waker.wake();
+            }
+        }
+    }
+}
+
+/// The payload, if it is long, owned, and goes onto the wire as it is.
+fn by_reference(role: &Role, message: &Message<'_>) -> Option<Bytes> {
+    if message.len() < BY_REFERENCE || !matches!(role, Role::Server) {
+        return None;
+    }
+    match message {
+        Message::Text(text) => text.as_shared().map(|text| text.clone().into_bytes()),
+        Message::Binary(data) => data.as_shared().cloned(),
+    }
+}

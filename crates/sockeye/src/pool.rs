@@ -1,0 +1,147 @@
+//! Buffers that are lent for a turn: an idle connection owns none.
+
+use std::{cell::RefCell, ops::Deref, ops::DerefMut};
+
+use crate::queue::Queue;
+
+/// The first read of a turn: large enough for most turns, small enough to be kept by each of many
+/// handlers that wait.
+pub(crate) const SMALL: usize = 16 * 1024;
+
+/// A read that follows one that filled its buffer.
+pub(crate) const LARGE: usize = 128 * 1024;
+
+/// What a thread keeps at most for reuse, in bytes, of read buffers and of queues each.
+const KEPT: usize = 1024 * 1024;
+
+thread_local! {
+    static SMALL_BUFFERS: RefCell<Shelf<Storage>> = const { RefCell::new(Shelf::new()) };
+    static LARGE_BUFFERS: RefCell<Shelf<Storage>> = const { RefCell::new(Shelf::new()) };
+    static QUEUES: RefCell<Shelf<Queue>> = const { RefCell::new(Shelf::new()) };
+}
+
+/// Boxes of one kind, up to [`KEPT`] bytes.
+struct Shelf<T> {
+    items: Vec<Box<T>>,
+    bytes: usize,
+}
+
+impl<T> Shelf<T> {
+    const fn new() -> Self {
+        Self { items: Vec::new(), bytes: 0 }
+    }
+
+    fn take(&mut self, size: impl FnOnce(&T) -> usize) -> Option<Box<T>> {
+        let item = self.items.pop()?;
+        self.bytes -= size(&item);
+        Some(item)
+    }
+
+    fn put(&mut self, item: Box<T>, size: usize) {
+        if self.bytes + size <= KEPT {
+            self.bytes += size;
+            self.items.push(item);
+        }
+    }
+}
+
+/// Received bytes on their way through a turn; goes back to its thread's pool when dropped.
+pub(crate) struct ReadBuffer(Option<Box<Storage>>);
+
+pub(crate) struct Storage {
+    bytes: Box<[u8]>,
+    filled: usize,
+    used: usize,
+}
+
+impl ReadBuffer {
+    /// A buffer of `size` bytes, [`SMALL`] or [`LARGE`].
+    pub(crate) fn take(size: usize) -> Self {
+        let shelf = if size == SMALL { &SMALL_BUFFERS } else { &LARGE_BUFFERS };
+        let kept = shelf.with_borrow_mut(|shelf| shelf.take(|storage| storage.bytes.len()));
+        Self(Some(kept.unwrap_or_else(|| Storage::new(vec![0; size]))))
+    }
+
+    /// A buffer around bytes that are here already.
+    pub(crate) fn of(bytes: Vec<u8>) -> Self {
+        let mut storage = Storage::new(bytes);
+        storage.filled = storage.bytes.len();
+        Self(Some(storage))
+    }
+}
+
+impl Storage {
+    fn new(bytes: Vec<u8>) -> Box<Self> {
+        Box::new(Self { bytes: bytes.into_boxed_slice(), filled: 0, used: 0 })
+    }
+
+    /// The whole of it, to be read into.
+    pub(crate) fn space(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+
+    /// Says how much was read into it.
+    pub(crate) fn set_filled(&mut self, filled: usize) {
+        self.filled = filled;
+    }
+
+    /// Whether nothing was read.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.filled == 0
+    }
+
+    /// What was read and not yet used.
+    pub(crate) fn unused(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.used..self.filled]
+    }
+
+    /// Says how much of [`unused`](Self::unused) is left.
+    pub(crate) fn set_left(&mut self, left: usize) {
+        self.used = self.filled - left;
+    }
+}
+
+impl Deref for ReadBuffer {
+    type Target = Storage;
+
+    fn deref(&self) -> &Storage {
+        self.0.as_ref().expect("only drop takes the storage")
+    }
+}
+
+impl DerefMut for ReadBuffer {
+    fn deref_mut(&mut self) -> &mut Storage {
+        self.0.as_mut().expect("only drop takes the storage")
+    }
+}
+
+impl Drop for ReadBuffer {
+    fn drop(&mut self) {
+        let Some(mut storage) = self.0.take() else { return };
+        (storage.filled, storage.used) = (0, 0);
+        let size = storage.bytes.len();
+        let shelf = match size {
+            SMALL => &SMALL_BUFFERS,
+            LARGE => &LARGE_BUFFERS,
+            _ => return,
+        };
+        // A thread that is ending has no shelf any more; then the buffer is simply freed.
+        let _ = shelf.try_with(|shelf| shelf.borrow_mut().put(storage, size));
+    }
+}
+
+/// An empty queue.
+pub(crate) fn take_queue() -> Box<Queue> {
+    QUEUES
+        .try_with(|shelf| shelf.borrow_mut().take(Queue::footprint))
+        .ok()
+        .flatten()
+        .unwrap_or_default()
+}
+
+/// Gives an empty queue back.
+pub(crate) fn return_queue(mut queue: Box<Queue>) {
+    queue.reset();
+    let size = queue.footprint();
+    let _ = QUEUES.try_with(|shelf| shelf.borrow_mut().put(queue, size));
+}

@@ -1,0 +1,278 @@
+//! Frames in the order of writing, and how far they are written.
+
+use std::{collections::VecDeque, io::IoSlice};
+
+use bytes::Bytes;
+use sockeye_proto::Header;
+
+/// What an entry by reference costs beside its payload, in bytes.
+const ENTRY_OVERHEAD: usize = 64;
+
+/// A buffer that has grown beyond this is not kept for reuse.
+const KEPT_CAPACITY: usize = 64 * 1024;
+
+/// Whole frames, small ones copied behind one another, large payloads by reference.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    /// What stands before `tail`; no header is ever split over two of them.
+    sealed: VecDeque<Bytes>,
+    tail: Vec<u8>,
+    overhead: usize,
+    /// Positions, counted from the first byte of the first chunk that is still here: up to where
+    /// bytes are written, and the start of a frame at or before there.
+    written: usize,
+    frame_start: usize,
+}
+
+impl Queue {
+    /// The buffer that small frames are appended to.
+    pub(crate) fn tail(&mut self) -> &mut Vec<u8> {
+        &mut self.tail
+    }
+
+    /// Appends the payload of the frame whose header was appended before; returns what it costs.
+    pub(crate) fn push_shared(&mut self, payload: Bytes) -> usize {
+        let cost = payload.len() + ENTRY_OVERHEAD;
+        self.seal();
+        self.sealed.push_back(payload);
+        self.overhead += ENTRY_OVERHEAD;
+        cost
+    }
+
+    /// The most slices that are written at once.
+    pub(crate) const MAX_SLICES: usize = 64;
+
+    /// What is to be written next; returns how many slices were set.
+    pub(crate) fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>; Self::MAX_SLICES]) -> usize {
+        let mut skip = self.written;
+        let mut count = 0;
+        for chunk in self.chunks() {
+            if count == slices.len() {
+                break;
+            }
+            let unwritten = &chunk[skip..];
+            skip = 0;
+            if !unwritten.is_empty() {
+                slices[count] = IoSlice::new(unwritten);
+                count += 1;
+            }
+        }
+        count
+    }
+
+    /// The one chunk, if there is but one.
+    pub(crate) fn single(&self) -> Option<&[u8]> {
+        self.sealed.is_empty().then(|| &self.tail[self.written..])
+    }
+
+    /// Notes that so many bytes were written; true once that is all of them.
+    pub(crate) fn advance(&mut self, count: usize) -> bool {
+        self.written += count;
+        while let Some(first) = self.sealed.front()
+            && self.written >= first.len()
+        {
+            let length = first.len();
+            self.find_frame_start(length);
+            self.written -= length;
+            self.frame_start -= length;
+            self.sealed.pop_front();
+        }
+        self.sealed.is_empty() && self.written == self.tail.len()
+    }
+
+    /// What the entries cost beside their bytes.
+    pub(crate) fn overhead(&self) -> usize {
+        self.overhead
+    }
+
+    /// Puts frames behind the one that is being written, before all others.
+    pub(crate) fn insert_next(&mut self, frames: Vec<u8>) {
+        self.seal();
+        let mut place = 0;
+        let mut left = self.next_boundary();
+        while let Some(chunk) = self.sealed.get_mut(place)
+            && left > 0
+        {
+            place += 1;
+            if chunk.len() > left {
+                let behind = chunk.split_off(left);
+                self.sealed.insert(place, behind);
+                break;
+            }
+            left -= chunk.len();
+        }
+        self.sealed.insert(place, Bytes::from(frames));
+    }
+
+    /// Drops everything behind the frame that is being written; returns how many bytes that was.
+    pub(crate) fn discard_rest(&mut self) -> usize {
+        self.seal();
+        let mut left = self.next_boundary();
+        let mut dropped = 0;
+        for chunk in &mut self.sealed {
+            let kept = chunk.len().min(left);
+            dropped += chunk.len() - kept;
+            chunk.truncate(kept);
+            left -= kept;
+        }
+        self.sealed.retain(|chunk| !chunk.is_empty());
+        dropped
+    }
+
+    /// Empties it for reuse.
+    pub(crate) fn reset(&mut self) {
+        self.sealed.clear();
+        self.tail.clear();
+        if self.tail.capacity() > KEPT_CAPACITY {
+            self.tail = Vec::new();
+        }
+        (self.overhead, self.written, self.frame_start) = (0, 0, 0);
+    }
+
+    /// The memory it takes while empty.
+    pub(crate) fn footprint(&self) -> usize {
+        size_of::<Self>() + self.tail.capacity() + self.sealed.capacity() * size_of::<Bytes>()
+    }
+
+    fn chunks(&self) -> impl Iterator<Item = &[u8]> {
+        self.sealed.iter().map(|chunk| &chunk[..]).chain([&self.tail[..]])
+    }
+
+    /// Ends the tail. It is copied: its buffer is made for reuse, and the headers that are sealed
+    /// this way are short.
+    fn seal(&mut self) {
+        if !self.tail.is_empty() {
+            self.sealed.push_back(Bytes::copy_from_slice(&self.tail));
+            self.tail.clear();
+        }
+    }
+
+    /// Where the frame ends that is being written; `written` itself between two frames.
+    fn next_boundary(&mut self) -> usize {
+        let written = self.written;
+        self.find_frame_start(written);
+        self.frame_start
+    }
+
+    /// Moves `frame_start` to the first start of a frame at or behind `position`, from header to
+    /// header. Only a write that the peer did not take whole makes this necessary.
+    fn find_frame_start(&mut self, position: usize) {
+        while self.frame_start < position {
+            let Some(length) = self.frame_length_at(self.frame_start) else { break };
+            self.frame_start += length;
+        }
+    }
+
+    fn frame_length_at(&self, position: usize) -> Option<usize> {
+        let mut before = 0;
+        for chunk in self.chunks() {
+            if position < before + chunk.len() {
+                let (header, length) = Header::parse(&chunk[position - before..]).ok()??;
+                return Some(length + header.payload_len as usize);
+            }
+            before += chunk.len();
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use sockeye_proto::{Message, Role, outbound};
+
+    impl Queue {
+        fn unwritten(&self) -> usize {
+            self.chunks().map(<[u8]>::len).sum::<usize>() - self.written
+        }
+    }
+
+    fn push(queue: &mut Queue, payload: &[u8], by_reference: bool) {
+        let message = Message::from(payload);
+        if by_reference {
+            outbound::server_header(&message, queue.tail());
+            queue.push_shared(Bytes::copy_from_slice(payload));
+        } else {
+            outbound::message(&Role::Server, &message, queue.tail());
+        }
+    }
+
+    fn write(queue: &mut Queue, count: usize, wire: &mut Vec<u8>) {
+        let mut slices = [IoSlice::new(&[]); Queue::MAX_SLICES];
+        let used = queue.slices(&mut slices);
+        let bytes: Vec<u8> = slices[..used].iter().flat_map(|slice| slice.to_vec()).collect();
+        let count = count.min(bytes.len());
+        wire.extend_from_slice(&bytes[..count]);
+        queue.advance(count);
+    }
+
+    /// The payload lengths of the frames on the wire, which has to end with a whole one.
+    fn frames(mut wire: &[u8]) -> Vec<u64> {
+        let mut lengths = Vec::new();
+        while !wire.is_empty() {
+            let (header, length) = Header::parse(wire).unwrap().unwrap();
+            wire = &wire[length + header.payload_len as usize..];
+            lengths.push(header.payload_len);
+        }
+        lengths
+    }
+
+    proptest! {
+        #[test]
+        fn a_frame_put_in_between_stands_at_the_next_boundary_whatever_is_written(
+            payloads in prop::collection::vec((200usize..700, any::<bool>()), 1..8),
+            steps in prop::collection::vec(0usize..900, 0..6),
+        ) {
+            let mut queue = Queue::default();
+            for (length, by_reference) in &payloads {
+                push(&mut queue, &vec![7; *length], *by_reference);
+            }
+            let mut wire = Vec::new();
+            for step in steps {
+                write(&mut queue, step, &mut wire);
+            }
+            let written = wire.len();
+            let mut ping = Vec::new();
+            outbound::message(&Role::Server, &"ping".into(), &mut ping);
+            queue.insert_next(ping);
+            while queue.unwritten() > 0 {
+                write(&mut queue, 333, &mut wire);
+            }
+            let lengths = frames(&wire);
+            let place = lengths.iter().position(|length| *length == 4).unwrap();
+            let end_of = |count: usize| payloads[..count].iter().map(|(n, _)| n + 4).sum::<usize>();
+            prop_assert!(end_of(place) >= written);
+            prop_assert!(place == 0 || end_of(place - 1) < written);
+            let others: Vec<_> = lengths.iter().filter(|n| **n != 4).map(|n| *n as usize).collect();
+            let expected: Vec<_> = payloads.iter().map(|(length, _)| *length).collect();
+            prop_assert_eq!(others, expected);
+        }
+
+        #[test]
+        fn what_is_left_after_discarding_ends_the_frame_that_was_begun(
+            payloads in prop::collection::vec((200usize..700, any::<bool>()), 1..8),
+            steps in prop::collection::vec(0usize..900, 0..6),
+        ) {
+            let mut queue = Queue::default();
+            for (length, by_reference) in &payloads {
+                push(&mut queue, &vec![7; *length], *by_reference);
+            }
+            let mut wire = Vec::new();
+            for step in steps {
+                write(&mut queue, step, &mut wire);
+            }
+            let (begun, before) = (wire.len(), queue.unwritten());
+            let dropped = queue.discard_rest();
+            prop_assert_eq!(queue.unwritten() + dropped, before);
+            while queue.unwritten() > 0 {
+                write(&mut queue, 100, &mut wire);
+            }
+            let mut end = 0;
+            for length in frames(&wire) {
+                prop_assert!(end < begun);
+                end += length as usize + 4;
+            }
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! The cheap clone that anyone may hold: send, close, ask, wait.
+
+use std::{
+    fmt,
+    future::poll_fn,
+    net::SocketAddr,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use serde::Serialize;
+use sockeye_proto::{CloseCode, CloseFrame, Closing, Message, Role};
+use uuid::Uuid;
+
+use crate::{
+    Closed, Config,
+    outbox::{Outbox, signal},
+};
+
+/// A connection as everyone sees it: a clone is cheap, may be kept anywhere and sent to any task,
+/// and never keeps the connection alive.
+///
+/// Nothing here waits but the methods that are `async`, and those only wait. In a
+/// [`Handler`](crate::Handler) the [`Session`](crate::Session) derefs to it.
+///
+/// ```
+/// use sockeye::{CloseCode, SendStatus, Socket};
+///
+/// fn greet(socket: &Socket) {
+///     match socket.send("welcome") {
+///         SendStatus::Queued => {}
+///         SendStatus::Backpressure { buffered } => eprintln!("{buffered} bytes wait already"),
+///         SendStatus::Dropped(reason) => eprintln!("not sent: {reason}"),
+///     }
+///     socket.close(CloseCode::NORMAL, "that was all");
+/// }
+/// ```
+#[derive(Clone)]
+pub struct Socket(pub(crate) Arc<Shared>);
+
+pub(crate) struct Shared {
+    id: Uuid,
+    peer_addr: Option<SocketAddr>,
+    protocol: Option<Box<str>>,
+    pub(crate) config: Arc<Config>,
+    pub(crate) outbox: Outbox,
+}
+
+/// What became of a message that was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendStatus {
+    /// It is on its way.
+    Queued,
+    /// It is on its way, and more than [`Config::high_water`] waits: stop until
+    /// [`Handler::drain`](crate::Handler::drain) is called or [`Socket::writable`] returns.
+    Backpressure {
+        /// What waits for the peer, in bytes.
+        buffered: usize,
+    },
+    /// It will not be sent.
+    Dropped(DropReason),
+}
+
+/// Why a message will not be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DropReason {
+    /// The connection is closed, or about to be.
+    Closed,
+    /// More than [`Config::outbox_limit`] would have to wait; the connection is being closed with
+    /// 1013.
+    Overflow,
+}
+
+/// Where a connection is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Messages go both ways.
+    Open,
+    /// The closing handshake has begun: nothing more can be sent.
+    Closing,
+    /// The connection has ended.
+    Closed,
+}
+
+/// How a connection ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Close {
+    /// Who began it.
+    pub by: ClosedBy,
+    /// The code of the close frame that began it; [`CloseCode::NO_STATUS`] if that had none,
+    /// [`CloseCode::ABNORMAL`] if there was no close frame.
+    pub code: CloseCode,
+    /// The reason in words, from the close frame or, where there was none, from this side.
+    pub reason: String,
+    /// Both sides have sent a close frame.
+    pub clean: bool,
+}
+
+/// Who began the end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClosedBy {
+    /// The peer's close frame came first.
+    Peer,
+    /// This side's close frame went first.
+    Local,
+    /// It broke off: reset, ended without a close frame, silent for too long, or cut.
+    Network,
+}
+
+impl Close {
+    pub(crate) fn new(by: ClosedBy, frame: CloseFrame, clean: bool) -> Self {
+        Self { by, code: frame.code, reason: frame.reason, clean }
+    }
+}
+
+impl Socket {
+    pub(crate) fn new(
+        peer_addr: Option<SocketAddr>,
+        protocol: Option<Box<str>>,
+        config: Arc<Config>,
+    ) -> Self {
+        let outbox = Outbox::new(Role::Server);
+        Self(Arc::new(Shared { id: Uuid::new_v4(), peer_addr, protocol, config, outbox }))
+    }
+
+    /// The connection's own name, random and never used twice.
+    pub fn id(&self) -> Uuid {
+        self.0.id
+    }
+
+    /// The peer's address, where it is known: always under [`Server`](crate::Server); under
+    /// `axum::serve` with `into_make_service_with_connect_info::<SocketAddr>()`.
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
+        self.0.peer_addr
+    }
+
+    /// The subprotocol that was chosen in [`attach`](crate::Handler::attach).
+    pub fn protocol(&self) -> Option<&str> {
+        self.0.protocol.as_deref()
+    }
+
+    /// Where the connection is in its life.
+    pub fn state(&self) -> State {
+        match self.0.outbox.closing() {
+            _ if self.0.outbox.has_ended() => State::Closed,
+            Closing::Open if !self.0.outbox.has(signal::OVERFLOW | signal::TERMINATE) => {
+                State::Open
+            }
+            _ => State::Closing,
+        }
+    }
+
+    /// Queues a message and says what became of it. Never waits, and writes nothing by itself: the
+    /// connection's task writes all that is queued at once.
+    ///
+    /// Takes `&str`, `String`, `&[u8]`, `Vec<u8>`, `Bytes` and [`Message`]. A payload of 16 KiB or
+    /// more that is owned is not copied.
+    pub fn send<'a>(&self, message: impl Into<Message<'a>>) -> SendStatus {
+        self.0.outbox.send(&self.0.config, message.into())
+    }
+
+    /// Queues `value` as a text message of JSON.
+    ///
+    /// # Errors
+    ///
+    /// `value` cannot be written as JSON; nothing is sent then.
+    ///
+    /// ```
+    /// # fn example(socket: &sockeye::Socket) -> sockeye::Result {
+    /// #[derive(serde::Serialize)]
+    /// struct Score { player: String, points: u32 }
+    ///
+    /// socket.send_json(&Score { player: "ana".into(), points: 3 })?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn send_json<T: Serialize + ?Sized>(&self, value: &T) -> serde_json::Result<SendStatus> {
+        Ok(self.send(serde_json::to_string(value)?))
+    }
+
+    /// Queues a ping, ahead of waiting messages; a payload of more than 125 bytes is cut off there.
+    /// False if the connection is closing or too many pings wait already.
+    ///
+    /// Keep-alive needs no help: see [`Config::keep_alive`].
+    pub fn ping(&self, payload: impl AsRef<[u8]>) -> bool {
+        self.0.outbox.ping(payload.as_ref())
+    }
+
+    /// Begins the closing handshake (RFC 6455 section 7.1.2): what is queued is still sent, then the
+    /// close frame; no further message is delivered. The peer has [`Config::close_timeout`] to
+    /// answer. Does nothing if the connection is closing already.
+    ///
+    /// The reason is cut off after 123 bytes. A code that must not be on the wire, such as 1005 or
+    /// 1006, makes it a close frame without a code.
+    pub fn close(&self, code: CloseCode, reason: impl Into<String>) {
+        self.0.outbox.close(&CloseFrame::new(code, reason));
+    }
+
+    /// Cuts the connection at once: no close frame, what is queued is lost. A handler that is
+    /// running finishes; then [`close`](crate::Handler::close) sees 1006.
+    pub fn terminate(&self) {
+        self.0.outbox.terminate(signal::TERMINATE);
+    }
+
+    /// What waits for the peer and was not yet taken by the kernel, in bytes, overhead included.
+    pub fn buffered(&self) -> usize {
+        self.0.outbox.buffered()
+    }
+
+    /// Waits until what was queued before the call has reached the kernel.
+    ///
+    /// # Errors
+    ///
+    /// The connection ended before.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: it only waits.
+    pub async fn flushed(&self) -> Result<(), Closed> {
+        let position = self.0.outbox.position();
+        self.until(|outbox| {
+            if outbox.has_ended() || outbox.has(signal::OVERFLOW | signal::TERMINATE) {
+                return Some(Err(Closed));
+            }
+            outbox.is_flushed(position).then_some(Ok(()))
+        })
+        .await
+    }
+
+    /// Waits until [`buffered`](Self::buffered) is at or below [`Config::low_water`].
+    ///
+    /// # Errors
+    ///
+    /// The connection is closing or closed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: it only waits.
+    pub async fn writable(&self) -> Result<(), Closed> {
+        let low_water = self.0.config.low_water;
+        self.until(|outbox| {
+            if outbox.closing() != Closing::Open || outbox.has_ended() {
+                return Some(Err(Closed));
+            }
+            (outbox.buffered() <= low_water).then_some(Ok(()))
+        })
+        .await
+    }
+
+    /// Waits for the end of the connection and says how it came.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe: it only waits.
+    pub async fn closed(&self) -> Close {
+        self.until(|outbox| outbox.end().map(|close| Close::clone(&close))).await
+    }
+
+    async fn until<T>(&self, check: impl Fn(&Outbox) -> Option<T>) -> T {
+        let mut watch = Watch { outbox: &self.0.outbox, key: None };
+        poll_fn(|cx| watch.poll(cx, &check)).await
+    }
+}
+
+/// Waits for changes of an outbox, and is forgotten there when dropped.
+struct Watch<'a> {
+    outbox: &'a Outbox,
+    key: Option<u64>,
+}
+
+impl Watch<'_> {
+    fn poll<T>(&mut self, cx: &mut Context<'_>, check: impl Fn(&Outbox) -> Option<T>) -> Poll<T> {
+        // First watch, then look: a change in between wakes.
+        self.outbox.watch(&mut self.key, cx.waker());
+        check(self.outbox).map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        if let Some(key) = self.key {
+            self.outbox.unwatch(key);
+        }
+    }
+}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Socket")
+            .field("id", &self.0.id)
+            .field("peer_addr", &self.0.peer_addr)
+            .field("state", &self.state())
+            .finish_non_exhaustive()
+    }
+}
+
+impl PartialEq for Socket {
+    /// Whether both are the same connection.
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Socket {}
+
+impl fmt::Display for DropReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Closed => "the connection is closed",
+            Self::Overflow => "too much waits for the peer",
+        })
+    }
+}

@@ -1,0 +1,130 @@
+//! The only one that touches a socket: pooled reads, batched writes.
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::{
+    Config,
+    outbox::{Outbox, Taken},
+    pool::{LARGE, ReadBuffer, SMALL},
+    queue::Queue,
+};
+
+/// What a connection runs over: TCP, TLS, a pipe in memory.
+pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Io for T {}
+
+/// A stream, and the queue that is being written to it.
+pub(crate) struct Transport<T> {
+    io: T,
+    writing: Option<Box<Queue>>,
+    /// The last read filled its buffer: the next one gets a large one.
+    much: bool,
+}
+
+/// What became of an attempt to write all that waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flush {
+    /// Nothing waits.
+    Done,
+    /// Only others have pushed: come again once the tasks that are ready have run.
+    Others,
+}
+
+impl<T: Io> Transport<T> {
+    pub(crate) fn new(io: T) -> Self {
+        Self { io, writing: None, much: false }
+    }
+
+    /// Reads once. A buffer without bytes is the end of the stream.
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<ReadBuffer>> {
+        let mut buffer = ReadBuffer::take(if self.much { LARGE } else { SMALL });
+        let mut space = ReadBuf::new(buffer.space());
+        let result = Pin::new(&mut self.io).poll_read(cx, &mut space);
+        let (filled, full) = (space.filled().len(), space.remaining() == 0);
+        self.much = full;
+        ready!(result)?;
+        buffer.set_filled(filled);
+        Poll::Ready(Ok(buffer))
+    }
+
+    /// Reads and forgets; ready at the end of the stream.
+    pub(crate) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            if ready!(self.poll_read(cx))?.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    /// Writes what waits, all of it at once; `progress` is called for each write that took bytes.
+    pub(crate) fn poll_flush(
+        &mut self,
+        cx: &mut Context<'_>,
+        outbox: &Outbox,
+        config: &Config,
+        others_too: bool,
+        mut progress: impl FnMut(),
+    ) -> Poll<io::Result<Flush>> {
+        loop {
+            let queue = match &mut self.writing {
+                Some(queue) => {
+                    let control = outbox.take_control();
+                    if !control.is_empty() {
+                        queue.insert_next(control);
+                    }
+                    queue
+                }
+                None => match outbox.take(others_too) {
+                    Taken::Nothing => break,
+                    Taken::Others => return Poll::Ready(Ok(Flush::Others)),
+                    Taken::Queue(queue) => self.writing.insert(queue),
+                },
+            };
+            let count = ready!(poll_write(&mut self.io, cx, queue))?;
+            progress();
+            let complete = if queue.advance(count) { self.writing.take() } else { None };
+            outbox.on_written(config, count, complete);
+        }
+        // TLS and in-memory streams may hold bytes back until they are flushed; TCP never does.
+        ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+        Poll::Ready(Ok(Flush::Done))
+    }
+
+    /// Whether a write waits for the peer.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.writing.is_some()
+    }
+
+    /// The queue that is being written.
+    pub(crate) fn writing(&mut self) -> Option<&mut Box<Queue>> {
+        self.writing.as_mut()
+    }
+
+    /// Ends this side's direction: the peer reads what was sent, and then the end.
+    pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
+fn poll_write<T: Io>(io: &mut T, cx: &mut Context<'_>, queue: &Queue) -> Poll<io::Result<usize>> {
+    let io = Pin::new(io);
+    let count = ready!(match queue.single() {
+        Some(bytes) => io.poll_write(cx, bytes),
+        None => {
+            let mut slices = [IoSlice::new(&[]); Queue::MAX_SLICES];
+            let used = queue.slices(&mut slices);
+            io.poll_write_vectored(cx, &slices[..used])
+        }
+    })?;
+    if count == 0 {
+        return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+    }
+    Poll::Ready(Ok(count))
+}

@@ -1,0 +1,197 @@
+//! From an HTTP request to a running connection.
+
+mod handshake;
+mod http1;
+mod origin;
+
+use std::{
+    convert::Infallible,
+    panic::AssertUnwindSafe,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use axum::{
+    body::Body,
+    response::Response,
+    routing::{MethodFilter, MethodRouter, on_service},
+};
+use bytes::Bytes;
+use http::{HeaderValue, Request, StatusCode, header, request::Parts};
+use hyper::upgrade::OnUpgrade;
+use sockeye_proto::handshake::server::Upgrade;
+use tokio::time::{Instant, timeout_at};
+use tower::Service;
+
+pub use self::{
+    handshake::{Accept, Handshake, Rejection},
+    origin::Origins,
+};
+use crate::{
+    Config, Handler, Panicked, Session, Socket,
+    registry::Registry,
+    run::{Start, run},
+    upgrade::http1::Stream,
+};
+
+/// A route that opens WebSocket connections for `handler`, with the default [`Config`].
+///
+/// It fits into any [`axum::Router`]; [`Server::ws`](crate::Server::ws) is the short way.
+///
+/// Under `axum::serve`, what happens before the route is axum's: there is no deadline for a client
+/// that sends its request slowly and no limit of your own on its headers, and the peer's address is
+/// known only with `into_make_service_with_connect_info::<SocketAddr>()`. Its graceful shutdown does
+/// not wait for WebSocket connections. [`Server`](crate::Server) has all of these.
+///
+/// ```
+/// use axum::{Router, routing::get};
+/// use sockeye::{Handler, Message, Result, Session};
+///
+/// struct Echo;
+///
+/// impl Handler for Echo {
+///     type Data = ();
+///
+///     async fn message(&self, session: &mut Session<()>, message: Message<'_>) -> Result {
+///         session.send(message);
+///         Ok(())
+///     }
+/// }
+///
+/// let app: Router = Router::new()
+///     .route("/", get(|| async { "the chat is at /chat" }))
+///     .route("/chat", sockeye::ws(Echo));
+/// ```
+pub fn ws<H: Handler, S: Clone + Send + Sync + 'static>(handler: H) -> MethodRouter<S> {
+    ws_with(handler, Config::default())
+}
+
+/// The same as [`ws`] with a [`Config`] of your own.
+pub fn ws_with<H: Handler, S: Clone + Send + Sync + 'static>(
+    handler: H,
+    config: Config,
+) -> MethodRouter<S> {
+    let route = Route { handler: Arc::new(handler), config: Arc::new(config) };
+    // axum answers 405 to other methods by itself; CONNECT is how HTTP/2 opens a WebSocket.
+    on_service(MethodFilter::GET.or(MethodFilter::CONNECT), route)
+}
+
+/// What a server tells the routes on it about a request.
+#[derive(Clone, Debug)]
+pub(crate) struct ServerContext {
+    pub(crate) registry: Arc<Registry>,
+    /// When the connection's first request began, if this is it.
+    pub(crate) began: Option<Instant>,
+}
+
+/// The service behind a route.
+struct Route<H> {
+    handler: Arc<H>,
+    config: Arc<Config>,
+}
+
+impl<H> Clone for Route<H> {
+    fn clone(&self) -> Self {
+        Self { handler: self.handler.clone(), config: self.config.clone() }
+    }
+}
+
+impl<H: Handler> Service<Request<Body>> for Route<H> {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let route = self.clone();
+        let (parts, _) = request.into_parts();
+        Box::pin(
+            async move { Ok(route.answer(parts).await.unwrap_or_else(Rejection::into_response)) },
+        )
+    }
+}
+
+impl<H: Handler> Route<H> {
+    /// Checks a request, asks the handler, and opens the connection.
+    async fn answer(self, mut parts: Parts) -> Result<Response, Rejection> {
+        let upgrade = Upgrade::check(&parts).map_err(|refusal| refusal.response())?;
+        if !self.config.origins.allow(&parts.uri, &parts.headers) {
+            let reason = "pages of this origin may not connect (RFC 6455 section 10.2)\n";
+            return Err((StatusCode::FORBIDDEN, reason).into());
+        }
+        let Some(on_upgrade) = parts.extensions.remove::<OnUpgrade>() else {
+            return Err(Rejection::internal("the HTTP server does not support upgrades"));
+        };
+        let server = parts.extensions.get::<ServerContext>().cloned();
+        let began = server.as_ref().and_then(|server| server.began).unwrap_or_else(Instant::now);
+
+        let mut handshake = Handshake::new(parts).await;
+        let accept = self.attach(&mut handshake, began).await?;
+        if let Some(name) = accept.bad_header {
+            return Err(Rejection::internal(&format!("`{name}` cannot be a header of the answer")));
+        }
+        let mut response = upgrade
+            .response(accept.protocol.as_deref())
+            .map_err(|error| Rejection::internal(&error.to_string()))?;
+        response.headers_mut().extend(accept.headers);
+
+        let protocol = accept.protocol.map(String::into_boxed_str);
+        let socket = Socket::new(handshake.peer_addr(), protocol, self.config);
+        let registration = server.map(|server| server.registry.add(&socket)).unwrap_or_default();
+        let start = Start {
+            handler: self.handler,
+            session: Session { data: accept.data, socket },
+            registration,
+        };
+        tokio::spawn(open(on_upgrade, start));
+        Ok(response.map(|()| Body::empty()))
+    }
+
+    /// Asks the handler, as long as the handshake may take. A panic is a 500, not a dead connection.
+    async fn attach(
+        &self,
+        handshake: &mut Handshake,
+        began: Instant,
+    ) -> Result<Accept<H::Data>, Rejection> {
+        let deadline = began + self.config.handshake_timeout;
+        let attach = CatchPanic(Box::pin(async { self.handler.attach(handshake).await }));
+        match timeout_at(deadline, attach).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(panicked)) => Err(Rejection::internal(&panicked.to_string())),
+            Err(_) => {
+                let reason = "the handshake took too long; try again\n";
+                let retry = [(header::RETRY_AFTER, HeaderValue::from_static("1"))];
+                Err((StatusCode::SERVICE_UNAVAILABLE, retry, reason).into())
+            }
+        }
+    }
+}
+
+/// Waits for the answer to be written, and hands the stream to a task of its own: what HTTP needed
+/// ends here.
+async fn open<H: Handler>(on_upgrade: OnUpgrade, start: Start<H>) {
+    match on_upgrade.await.map(http1::unwrap) {
+        Ok(Stream::Tcp(tcp, early)) => drop(tokio::spawn(run(tcp, early, start))),
+        Ok(Stream::Other(stream)) => drop(tokio::spawn(run(stream, Bytes::new(), start))),
+        Err(error) => tracing::debug!(%error, "the client left before the connection was open"),
+    }
+}
+
+/// A future whose panic is an error.
+struct CatchPanic<F>(Pin<Box<F>>);
+
+impl<F: Future> Future for CatchPanic<F> {
+    type Output = Result<F::Output, Panicked>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(cx)));
+        match polled {
+            Ok(poll) => poll.map(Ok),
+            Err(panic) => Poll::Ready(Err(Panicked::new(&*panic))),
+        }
+    }
+}
