@@ -1,6 +1,8 @@
 //! What one side owes the other: answers to control frames, and the closing handshake.
 
-use crate::{CloseFrame, Header, OpCode, ProtocolError, outbound};
+use std::ops::Range;
+
+use crate::{CloseFrame, OpCode, ProtocolError, outbound};
 
 /// Which end of the connection this is.
 #[derive(Clone, Copy, Debug)]
@@ -138,6 +140,8 @@ impl Connection {
 #[derive(Debug, Default)]
 pub struct ControlFrames {
     wire: Vec<u8>,
+    /// Where the last pong lies in `wire`; empty if there is none. [`Self::LIMIT`] fits.
+    last_pong: Range<u16>,
 }
 
 impl ControlFrames {
@@ -156,11 +160,13 @@ impl ControlFrames {
 
     /// Takes all that waits, as whole frames.
     pub fn take(&mut self) -> Vec<u8> {
+        self.last_pong = 0..0;
         std::mem::take(&mut self.wire)
     }
 
+    /// Leaves the place for one pong free.
     fn push_ping(&mut self, role: &Role, payload: &[u8]) -> bool {
-        let fits = self.wire.len() + outbound::MAX_CONTROL_FRAME <= Self::LIMIT;
+        let fits = self.wire.len() + 2 * outbound::MAX_CONTROL_FRAME <= Self::LIMIT;
         if fits {
             outbound::control(role, OpCode::Ping, payload, &mut self.wire);
         }
@@ -169,22 +175,11 @@ impl ControlFrames {
 
     fn push_pong(&mut self, role: &Role, payload: &[u8]) {
         if self.wire.len() + outbound::MAX_CONTROL_FRAME > Self::LIMIT {
-            self.wire.truncate(self.start_of_last_frame());
+            let Range { start, end } = self.last_pong;
+            self.wire.drain(usize::from(start)..usize::from(end));
         }
+        let start = self.wire.len();
         outbound::control(role, OpCode::Pong, payload, &mut self.wire);
-    }
-
-    fn start_of_last_frame(&self) -> usize {
-        let mut start = 0;
-        let mut rest = &self.wire[..];
-        while let Ok(Some((header, length))) = Header::parse(rest) {
-            let frame = length + header.payload_len as usize;
-            if frame >= rest.len() {
-                break;
-            }
-            start += frame;
-            rest = &rest[frame..];
-        }
-        start
+        self.last_pong = start as u16..self.wire.len() as u16;
     }
 }

@@ -160,17 +160,9 @@ impl Inbound {
                 }
             };
             // A fragment that was not the last one leaves no event, and perhaps a further frame.
-            if event.is_some() || input.is_empty() && !self.at_empty_frame() {
+            if event.is_some() || input.is_empty() {
                 return Ok(event);
             }
-        }
-    }
-
-    /// A frame without payload is complete although no input is left.
-    fn at_empty_frame(&self) -> bool {
-        match &self.state {
-            State::Data(frame) | State::Control { frame, .. } => frame.remaining == 0,
-            State::Header { .. } | State::Closed => false,
         }
     }
 

@@ -2,7 +2,9 @@
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header,
+};
 
 use super::{accept_key, has_token, is_token, list, single};
 
@@ -115,10 +117,8 @@ impl Offer {
     pub fn request(&self, uri: &Uri) -> Result<Request<()>, OfferError> {
         let no_host = || OfferError::NoHost(uri.clone());
         let host = uri.host().ok_or_else(no_host)?;
-        let default_port = match uri.scheme_str() {
-            Some("wss" | "https") => 443,
-            _ => 80,
-        };
+        let is = |name: &str| uri.scheme_str().is_some_and(|s| s.eq_ignore_ascii_case(name));
+        let default_port = if is("wss") || is("https") { 443 } else { 80 };
         let host = match uri.port_u16() {
             Some(port) if port != default_port => format!("{host}:{port}"),
             _ => host.to_owned(),
@@ -153,7 +153,9 @@ impl Offer {
     /// with the answer itself.
     pub fn check(&self, mut response: Response<Bytes>) -> Result<Accepted, HandshakeError> {
         self.accepted(&response).map_err(|reason| {
-            response.body_mut().truncate(MAX_REFUSAL_BODY);
+            // A copy, as a slice would keep all of a large body in memory.
+            let kept = response.body().len().min(MAX_REFUSAL_BODY);
+            *response.body_mut() = Bytes::copy_from_slice(&response.body()[..kept]);
             HandshakeError { reason, response: Box::new(response) }
         })
     }
@@ -172,20 +174,28 @@ impl Offer {
         if accept.is_none_or(|accept| accept != &accept_key(self.key.as_bytes())) {
             return Err(HandshakeFault::WrongAccept);
         }
-        if let Some(extension) = list(headers, &header::SEC_WEBSOCKET_EXTENSIONS).next() {
-            return Err(HandshakeFault::Extension(extension.to_owned()));
+        let extensions = elements(headers, &header::SEC_WEBSOCKET_EXTENSIONS);
+        if let Some(extension) = extensions.first() {
+            return Err(HandshakeFault::Extension(extension.clone()));
         }
         Ok(Accepted { protocol: self.chosen_protocol(headers)? })
     }
 
     fn chosen_protocol(&self, headers: &HeaderMap) -> Result<Option<String>, HandshakeFault> {
-        let chosen: Vec<_> = list(headers, &header::SEC_WEBSOCKET_PROTOCOL).collect();
-        match chosen[..] {
-            [] => Ok(None),
-            [one] if self.protocols.iter().any(|offered| offered == one) => {
-                Ok(Some(one.to_owned()))
-            }
+        let mut chosen = elements(headers, &header::SEC_WEBSOCKET_PROTOCOL);
+        match chosen.len() {
+            0 => Ok(None),
+            1 if self.protocols.contains(&chosen[0]) => Ok(chosen.pop()),
             _ => Err(HandshakeFault::Protocol(chosen.join(", "))),
         }
     }
+}
+
+/// The elements of a list in an answer; what is not even text is an element too, as it was not
+/// offered either.
+fn elements(headers: &HeaderMap, name: &HeaderName) -> Vec<String> {
+    let values = headers.get_all(name).into_iter();
+    let not_text = values.filter(|value| value.to_str().is_err());
+    let not_text = not_text.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    list(headers, name).map(str::to_owned).chain(not_text).collect()
 }

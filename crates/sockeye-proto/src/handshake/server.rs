@@ -44,6 +44,9 @@ pub enum Refusal {
     /// The request is of HTTP/1.0 or older.
     #[error("a WebSocket handshake needs HTTP/1.1 (RFC 6455 section 4.1)")]
     HttpVersion,
+    /// The request does not say once which host it is for.
+    #[error("a request names its host in one `Host` header (RFC 6455 section 4.2.1)")]
+    Host,
     /// The request does not ask for an upgrade to WebSocket.
     #[error(
         "this address speaks WebSocket: send `Connection: Upgrade` and `Upgrade: websocket` \
@@ -76,6 +79,9 @@ impl Upgrade {
         }
         if request.version < Version::HTTP_11 {
             return Err(Refusal::HttpVersion);
+        }
+        if request.uri.authority().is_none() && single(headers, &header::HOST).is_none() {
+            return Err(Refusal::Host);
         }
         if !has_token(headers, &header::CONNECTION, "upgrade")
             || !has_token(headers, &header::UPGRADE, "websocket")
@@ -149,7 +155,7 @@ impl Refusal {
                 headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
                 StatusCode::UPGRADE_REQUIRED
             }
-            Self::HttpVersion | Self::Key => StatusCode::BAD_REQUEST,
+            Self::HttpVersion | Self::Host | Self::Key => StatusCode::BAD_REQUEST,
         };
         *response.status_mut() = status;
         response
