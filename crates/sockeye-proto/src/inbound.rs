@@ -1,5 +1,7 @@
 //! Received bytes become events, in place.
 
+use std::mem;
+
 use bytes::Bytes;
 
 use crate::{
@@ -50,18 +52,16 @@ pub struct Inbound {
     from_client: bool,
     extension: Extension,
     state: State,
-    /// The message whose fragments are being collected.
-    assembly: Option<Box<Assembly>>,
+    /// What has come in part. There rarely is anything, so it is kept out of the way.
+    partial: Option<Box<Partial>>,
 }
 
 #[derive(Debug)]
 enum State {
     /// Before a header, or within one: `bytes[..length]` are here.
-    Header { bytes: [u8; MAX_HEADER], length: u8 },
-    /// Within the payload of a data frame.
-    Data(Payload),
-    /// Within the payload of a control frame.
-    Control { frame: Payload, received: Vec<u8> },
+    Header { bytes: [u8; MAX_HEADER - 1], length: u8 },
+    /// Within the payload of a frame.
+    Payload(Payload),
     /// Behind a close frame or an error.
     Closed,
 }
@@ -72,6 +72,14 @@ struct Payload {
     fin: bool,
     mask: Option<Mask>,
     remaining: u64,
+}
+
+#[derive(Debug, Default)]
+struct Partial {
+    /// The message whose fragments are being collected.
+    message: Option<Assembly>,
+    /// The payload of a control frame that was cut off.
+    control: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -88,7 +96,7 @@ enum Buffer {
     Bytes(Vec<u8>),
 }
 
-const START: State = State::Header { bytes: [0; MAX_HEADER], length: 0 };
+const START: State = State::Header { bytes: [0; MAX_HEADER - 1], length: 0 };
 
 impl Inbound {
     /// Before the first byte behind the opening handshake; `role` is the role of this side.
@@ -100,7 +108,7 @@ impl Inbound {
             from_client: matches!(role, Role::Server),
             extension,
             state: START,
-            assembly: None,
+            partial: None,
         }
     }
 
@@ -118,14 +126,14 @@ impl Inbound {
         let result = self.advance(input);
         if let Err(_) | Ok(Some(Event::Close(_))) = &result {
             self.state = State::Closed;
-            self.assembly = None;
+            self.partial = None;
         }
         result
     }
 
     /// Whether a message has begun and not ended, for a deadline on its completion.
     pub fn is_incomplete(&self) -> bool {
-        self.assembly.is_some()
+        self.message().is_some()
             || !matches!(self.state, State::Header { length: 0, .. } | State::Closed)
     }
 
@@ -135,10 +143,20 @@ impl Inbound {
         let first = match &self.state {
             State::Header { length: 0, .. } => *input.first()?,
             State::Header { bytes, .. } => bytes[0],
-            State::Data(_) => return Some(false),
-            State::Control { .. } | State::Closed => return Some(true),
+            State::Payload(frame) => return Some(frame.opcode.is_control()),
+            State::Closed => return Some(true),
         };
         Some(first & 0x08 != 0)
+    }
+
+    #[inline]
+    fn message(&self) -> Option<&Assembly> {
+        self.partial.as_ref()?.message.as_ref()
+    }
+
+    #[inline]
+    fn message_mut(&mut self) -> Option<&mut Assembly> {
+        self.partial.as_mut()?.message.as_mut()
     }
 
     fn advance<'b>(
@@ -152,8 +170,8 @@ impl Inbound {
                     self.begin(&header)?;
                     continue;
                 }
-                State::Data(_) => self.data(input)?,
-                State::Control { .. } => self.control(input)?,
+                State::Payload(frame) if frame.opcode.is_control() => self.control(input)?,
+                State::Payload(_) => self.data(input)?,
                 State::Closed => {
                     *input = &mut [];
                     return Ok(None);
@@ -176,15 +194,18 @@ impl Inbound {
             return Ok(Some(header));
         }
         // The header is cut off: byte by byte, so that not one is taken beyond its end.
-        while let Some(byte) = input.first().copied() {
-            take(input, 1);
-            let Some(place) = bytes.get_mut(usize::from(*length)) else { break };
-            *place = byte;
-            *length += 1;
-            if let Some((header, _)) = Header::parse(&bytes[..usize::from(*length)])? {
+        let mut whole = [0; MAX_HEADER];
+        let mut have = usize::from(*length);
+        whole[..have].copy_from_slice(&bytes[..have]);
+        while have < MAX_HEADER && !input.is_empty() {
+            whole[have] = take(input, 1)[0];
+            have += 1;
+            if let Some((header, _)) = Header::parse(&whole[..have])? {
                 return Ok(Some(header));
             }
         }
+        bytes[..have].copy_from_slice(&whole[..have]);
+        *length = have as u8;
         Ok(None)
     }
 
@@ -206,12 +227,10 @@ impl Inbound {
             mask: header.mask.map(Mask::new),
             remaining: header.payload_len,
         };
-        self.state = if header.opcode.is_control() {
-            State::Control { frame, received: Vec::new() }
-        } else {
+        if !header.opcode.is_control() {
             self.check_sequence_and_size(header, starts_message)?;
-            State::Data(frame)
-        };
+        }
+        self.state = State::Payload(frame);
         Ok(())
     }
 
@@ -225,13 +244,14 @@ impl Inbound {
         if exceeds(size, self.frame_size) {
             return Err(ProtocolError::FrameTooLarge { size, limit: self.frame_size });
         }
-        let held = match (&mut self.assembly, starts_message) {
+        let fragments = self.fragments;
+        let held = match (self.message_mut(), starts_message) {
             (None, false) => return Err(ProtocolError::UnexpectedContinuation),
             (Some(_), true) => return Err(ProtocolError::ExpectedContinuation),
             (Some(assembly), false) => {
                 assembly.fragments += 1;
-                if assembly.fragments > self.fragments {
-                    return Err(ProtocolError::TooManyFragments(self.fragments));
+                if assembly.fragments > fragments {
+                    return Err(ProtocolError::TooManyFragments(fragments));
                 }
                 assembly.buffer.len()
             }
@@ -243,29 +263,33 @@ impl Inbound {
         }
         // An extension needs its message whole, and a fragmented one needs a place to grow in.
         if starts_message && (!header.fin || header.rsv1) {
-            self.assembly = Some(Assembly::new(header.opcode, header.rsv1));
+            let assembly = Assembly::new(header.opcode, header.rsv1);
+            self.partial.get_or_insert_default().message = Some(assembly);
         }
         Ok(())
     }
 
     #[inline]
     fn data<'b>(&mut self, input: &mut &'b mut [u8]) -> Result<Option<Event<'b>>, ProtocolError> {
-        let State::Data(frame) = &mut self.state else { return Ok(None) };
-        let whole = self.assembly.is_none() && input.len() as u64 >= frame.remaining;
+        let is_assembling = self.message().is_some();
+        let State::Payload(frame) = &mut self.state else { return Ok(None) };
+        let whole = !is_assembling && input.len() as u64 >= frame.remaining;
         let payload = frame.unmask_next(input);
         if whole {
             let opcode = frame.opcode;
             self.state = START;
             return in_place(opcode, payload).map(Some);
         }
-        let assembly = self.assembly.get_or_insert_with(|| Assembly::new(frame.opcode, false));
+        let partial = self.partial.get_or_insert_default();
+        let assembly = partial.message.get_or_insert_with(|| Assembly::new(frame.opcode, false));
         assembly.push(payload, frame, self.message_size)?;
         if frame.remaining > 0 {
             return Ok(None);
         }
         let fin = frame.fin;
         self.state = START;
-        match fin.then(|| self.assembly.take()).flatten() {
+        // Control frames are whole by now, so nothing else is left in part.
+        match fin.then(|| self.partial.take()).flatten().and_then(|partial| partial.message) {
             Some(assembly) => assembly.finish().map(Some),
             None => Ok(None),
         }
@@ -275,19 +299,22 @@ impl Inbound {
         &mut self,
         input: &mut &'b mut [u8],
     ) -> Result<Option<Event<'b>>, ProtocolError> {
-        let State::Control { frame, received } = &mut self.state else { return Ok(None) };
+        let State::Payload(frame) = &mut self.state else { return Ok(None) };
         let payload = frame.unmask_next(input);
+        let opcode = frame.opcode;
         if frame.remaining > 0 {
-            received.extend_from_slice(payload);
+            self.partial.get_or_insert_default().control.extend_from_slice(payload);
             return Ok(None);
         }
-        let opcode = frame.opcode;
+        let mut received =
+            self.partial.as_mut().map_or_else(Vec::new, |p| mem::take(&mut p.control));
         let payload = if received.is_empty() {
             Binary::from(&*payload)
         } else {
             received.extend_from_slice(payload);
-            Binary::from(Bytes::from(std::mem::take(received)))
+            Binary::from(Bytes::from(received))
         };
+        self.partial.take_if(|partial| partial.message.is_none());
         self.state = START;
         match opcode {
             OpCode::Ping => Ok(Some(Event::Ping(payload))),
@@ -312,13 +339,13 @@ impl Payload {
 }
 
 impl Assembly {
-    fn new(kind: OpCode, extended: bool) -> Box<Self> {
+    fn new(kind: OpCode, extended: bool) -> Self {
         // What an extension has transformed is text only once the extension has undone it.
         let buffer = match kind {
             OpCode::Text if !extended => Buffer::Text(GrowingText::default()),
             _ => Buffer::Bytes(Vec::new()),
         };
-        Box::new(Self { kind, extended, fragments: 1, buffer })
+        Self { kind, extended, fragments: 1, buffer }
     }
 
     /// Appends a piece. The buffer doubles, so the time is linear, but never beyond what this frame
@@ -409,7 +436,7 @@ fn close_frame(payload: &[u8]) -> Result<Option<CloseFrame>, ProtocolError> {
 
 #[inline]
 fn take<'b>(input: &mut &'b mut [u8], count: usize) -> &'b mut [u8] {
-    let (taken, rest) = std::mem::take(input).split_at_mut(count);
+    let (taken, rest) = mem::take(input).split_at_mut(count);
     *input = rest;
     taken
 }

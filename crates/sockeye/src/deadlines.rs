@@ -17,8 +17,9 @@ const MILLIS: u64 = 16;
 impl Tick {
     const START: Self = Self(NonZeroU32::MIN);
 
-    fn since(epoch: Instant, now: Instant) -> Self {
-        let steps = now.saturating_duration_since(epoch).as_millis() as u64 / MILLIS;
+    /// Now, on a connection opened at `epoch`.
+    pub(crate) fn now(epoch: Instant) -> Self {
+        let steps = epoch.elapsed().as_millis() as u64 / MILLIS;
         let steps = u32::try_from(steps).unwrap_or(u32::MAX - 1);
         Self(NonZeroU32::MIN.saturating_add(steps))
     }
@@ -29,7 +30,7 @@ impl Tick {
         Self(self.0.saturating_add(u32::try_from(steps).unwrap_or(u32::MAX)))
     }
 
-    fn instant(self, epoch: Instant) -> Instant {
+    pub(crate) fn instant(self, epoch: Instant) -> Instant {
         epoch + Duration::from_millis((u64::from(self.0.get()) - 1) * MILLIS)
     }
 }
@@ -37,7 +38,6 @@ impl Tick {
 /// What happened when; [`next`](Self::next) and [`due`](Self::due) say what follows from it.
 #[derive(Debug)]
 pub(crate) struct Deadlines {
-    epoch: Instant,
     /// The last byte from the peer, or the last time when none could be read.
     heard: Tick,
     /// The last message from the peer.
@@ -50,11 +50,10 @@ pub(crate) struct Deadlines {
     stalled: Option<Tick>,
     /// The begin of the closing handshake.
     closing: Option<Tick>,
-    /// The second in which control frames are being counted, and how many they are.
-    control_since: Tick,
-    control_count: u32,
-    /// Something may be due sooner than it was when this was last asked.
-    sooner: bool,
+    /// The second in which control frames are being counted (the low bits of its tick: what comes
+    /// round after 17 minutes does no harm), and how many they are.
+    control_since: u16,
+    control_count: u16,
 }
 
 /// What is due.
@@ -70,60 +69,54 @@ pub(crate) enum Due {
 }
 
 impl Deadlines {
-    pub(crate) fn new(now: Instant) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
-            epoch: now,
             heard: Tick::START,
             message: Tick::START,
             pinged: None,
             incomplete: None,
             stalled: None,
             closing: None,
-            control_since: Tick::START,
+            control_since: 0,
             control_count: 0,
-            sooner: true,
         }
     }
 
-    fn now(&self) -> Tick {
-        Tick::since(self.epoch, Instant::now())
-    }
-
     /// Bytes came.
-    pub(crate) fn on_heard(&mut self) {
-        self.heard = self.now();
+    pub(crate) fn on_heard(&mut self, now: Tick) {
+        self.heard = now;
         self.pinged = None;
     }
 
     /// Reading stands still, so the peer's silence says nothing.
-    pub(crate) fn on_deaf(&mut self) {
-        self.heard = self.now();
-        self.message = self.heard;
+    pub(crate) fn on_deaf(&mut self, now: Tick) {
+        (self.heard, self.message) = (now, now);
         for since in [&mut self.pinged, &mut self.incomplete].into_iter().flatten() {
-            *since = self.heard;
+            *since = now;
         }
     }
 
-    /// The turn in which bytes came ends: with a message, and within one, or not.
-    pub(crate) fn on_turn(&mut self, message: bool, incomplete: bool) {
+    /// The turn in which bytes came ends: with a message, and within one, or not. True if something
+    /// is due sooner now.
+    pub(crate) fn on_turn(&mut self, message: bool, incomplete: bool) -> bool {
         if message {
             self.message = self.heard;
             self.incomplete = None;
         }
         if !incomplete {
             self.incomplete = None;
-        } else if self.incomplete.is_none() {
-            (self.incomplete, self.sooner) = (Some(self.heard), true);
         }
+        incomplete && begin(&mut self.incomplete, self.heard)
     }
 
     /// A ping or pong came; an error if too many did within a second.
     pub(crate) fn on_control(&mut self, limit: u32) -> Result<(), ProtocolError> {
-        if self.heard >= self.control_since.after(Duration::from_secs(1)) {
-            (self.control_since, self.control_count) = (self.heard, 0);
+        let now = self.heard.0.get() as u16;
+        if u64::from(now.wrapping_sub(self.control_since)) * MILLIS >= 1000 {
+            (self.control_since, self.control_count) = (now, 0);
         }
         self.control_count = self.control_count.saturating_add(1);
-        if self.control_count > limit {
+        if u32::from(self.control_count) > limit {
             return Err(ProtocolError::TooManyControlFrames(limit));
         }
         Ok(())
@@ -134,23 +127,18 @@ impl Deadlines {
         self.stalled = None;
     }
 
-    /// A write could not be made.
-    pub(crate) fn on_stall(&mut self) {
-        if self.stalled.is_none() {
-            (self.stalled, self.sooner) = (Some(self.now()), true);
-        }
+    /// A write could not be made. True if something is due sooner now.
+    pub(crate) fn on_stall(&mut self, now: Tick) -> bool {
+        begin(&mut self.stalled, now)
     }
 
-    /// The closing handshake begins, or the lingering behind it.
-    pub(crate) fn on_closing(&mut self) {
-        if self.closing.is_none() {
-            (self.closing, self.sooner) = (Some(self.now()), true);
-        }
+    /// The closing handshake begins, or the lingering behind it. True if something is due sooner now.
+    pub(crate) fn on_closing(&mut self, now: Tick) -> bool {
+        begin(&mut self.closing, now)
     }
 
     /// What is due; at most one thing, so ask until there is none.
-    pub(crate) fn due(&mut self, config: &Config) -> Option<Due> {
-        let now = self.now();
+    pub(crate) fn due(&mut self, config: &Config, now: Tick) -> Option<Due> {
         let is_over =
             |since: Option<Tick>, time| since.is_some_and(|since| since.after(time) <= now);
         if is_over(self.closing, config.close_timeout) {
@@ -183,13 +171,8 @@ impl Deadlines {
         None
     }
 
-    /// Whether [`next`](Self::next) may have come nearer since the last time.
-    pub(crate) fn take_sooner(&mut self) -> bool {
-        std::mem::take(&mut self.sooner)
-    }
-
     /// When to look again at the latest.
-    pub(crate) fn next(&self, config: &Config) -> Option<Instant> {
+    pub(crate) fn next(&self, config: &Config) -> Option<Tick> {
         let after = |since: Option<Tick>, time: Duration| since.map(|since| since.after(time));
         let always =
             [after(self.closing, config.close_timeout), after(self.stalled, config.write_timeout)];
@@ -204,7 +187,12 @@ impl Deadlines {
             keep_alive,
         ];
         let while_open = while_open.into_iter().filter(|_| self.closing.is_none());
-        let next = always.into_iter().chain(while_open).flatten().min()?;
-        Some(next.instant(self.epoch))
+        always.into_iter().chain(while_open).flatten().min()
     }
+}
+
+fn begin(since: &mut Option<Tick>, now: Tick) -> bool {
+    let begins = since.is_none();
+    since.get_or_insert(now);
+    begins
 }

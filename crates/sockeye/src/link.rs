@@ -10,28 +10,39 @@ use std::{
 
 use bytes::Bytes;
 use pin_project_lite::pin_project;
-use sockeye_proto::{CloseCode, CloseFrame, Event, Extension, Inbound, ProtocolError, Role};
-use tokio::time::{Instant, Sleep, sleep_until};
+use sockeye_proto::{
+    CloseCode, CloseFrame, Event, Extension, Inbound, Message, OpCode, ProtocolError, Role,
+};
+use tokio::time::{Sleep, sleep_until};
 
 use crate::{
-    Close, Socket,
-    deadlines::{Deadlines, Due},
+    Close, Error, Result, Socket,
+    deadlines::{Deadlines, Due, Tick},
     outbox::signal,
-    pool::ReadBuffer,
-    registry::Registration,
+    pool::{LARGE, ReadBuffer, SMALL},
     transport::{Flush, Io, Transport},
 };
+
+/// So many messages are handled before the other tasks get their turn.
+const MESSAGES_A_TURN: u8 = 128;
 
 /// How many pings and pongs are kept for the handler that is busy; the oldest go first. They have
 /// been answered all the same.
 const MAX_DEFERRED: usize = 64;
 
 /// What the loop of a connection does next.
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Next {
-    /// These bytes came.
-    Bytes(ReadBuffer),
-    /// This came while the handler was busy, and was answered.
-    Control(Event<'static>),
+    /// The connection is new.
+    Open,
+    /// Bytes are there; [`Link::take_bytes`] gives them.
+    Bytes,
+    /// A ping came, and was answered; [`Link::take_control`] gives its payload.
+    Ping,
+    /// A pong came; [`Link::take_control`] gives its payload.
+    Pong,
+    /// A call failed; [`Link::take_error`] gives the error.
+    Failed,
     /// The outbox has drained.
     Drain,
     /// The connection has ended, but for what lingers.
@@ -41,6 +52,8 @@ pub(crate) enum Next {
 /// How far a connection has come towards its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
+    /// The handler does not know of the connection yet.
+    New,
     /// Messages go both ways.
     Open,
     /// This side has sent its close frame, or is about to: only the peer's is waited for.
@@ -66,64 +79,94 @@ struct Parts<T> {
     transport: Transport<T>,
     inbound: Inbound,
     deadlines: Deadlines,
-    ahead: Option<Box<Ahead>>,
+    /// What was read and is not dealt with: early bytes, what came while a handler waited, or what a
+    /// turn has left.
+    buffer: Option<ReadBuffer>,
+    deferred: Option<Box<Deferred>>,
     owner: Owner,
     phase: Phase,
     /// Signals that have been acted upon.
     seen: u8,
-    /// Others have pushed, and the tasks that were ready are running.
-    yielded: bool,
-    /// The turn was long: the other tasks first.
-    pause: bool,
-    /// Reading stands still.
-    deaf: bool,
-    /// Why the connection was lost, if it was.
-    lost: &'static str,
+    flags: Flags,
+    /// How many messages this turn has had.
+    messages: u8,
 }
 
-/// What came and has not been dealt with: while a handler waits, or because a turn ended early.
+/// Five yes-or-nos in one byte, as an idle connection is not much more than its task.
+#[derive(Clone, Copy, Debug)]
+struct Flags(u8);
+
+/// Others have pushed, and the tasks that were ready are running.
+const YIELDED: Flags = Flags(1);
+/// The turn was long: the other tasks first.
+const PAUSE: Flags = Flags(1 << 1);
+/// Reading stands still.
+const DEAF: Flags = Flags(1 << 2);
+/// The last read filled its buffer: the next one gets a large one.
+const MUCH: Flags = Flags(1 << 3);
+/// The timer has to be set anew.
+const REARM: Flags = Flags(1 << 4);
+
+impl Flags {
+    fn has(self, flag: Self) -> bool {
+        self.0 & flag.0 != 0
+    }
+
+    fn set(&mut self, flag: Self, value: bool) {
+        self.0 = if value { self.0 | flag.0 } else { self.0 & !flag.0 };
+    }
+
+    fn take(&mut self, flag: Self) -> bool {
+        let was_set = self.has(flag);
+        self.set(flag, false);
+        was_set
+    }
+}
+
+/// What the handler is to be told before the next message. There rarely is anything.
 #[derive(Default)]
-struct Ahead {
-    buffer: Option<ReadBuffer>,
-    control: VecDeque<Event<'static>>,
+struct Deferred {
+    error: Option<Error>,
+    control: VecDeque<(OpCode, Vec<u8>)>,
 }
 
 /// Ends the connection for all who hold its socket, however the task ends.
 struct Owner {
     socket: Socket,
-    registration: Registration,
+}
+
+impl Owner {
+    fn now(&self) -> Tick {
+        Tick::now(self.socket.0.epoch)
+    }
 }
 
 impl Drop for Owner {
     fn drop(&mut self) {
         self.socket.0.outbox.finish("the task of the connection was dropped");
-        self.registration.remove();
+        self.socket.0.registration.remove();
     }
 }
 
 impl<T: Io> Link<T> {
-    pub(crate) fn new(io: T, early: Bytes, socket: Socket, registration: Registration) -> Self {
-        let limits = &socket.0.config.limits;
-        let inbound = Inbound::new(&Role::Server, limits, Extension::None);
-        let early = (!early.is_empty()).then(|| ReadBuffer::of(early.into()));
-        let now = Instant::now();
+    pub(crate) fn new(io: T, early: Bytes, socket: Socket) -> Self {
+        let inbound = Inbound::new(&Role::Server, &socket.0.config.limits, Extension::None);
+        let buffer = (!early.is_empty()).then(|| ReadBuffer::of(early.into()));
+        let timer = sleep_until(socket.0.epoch);
         Self {
             io: Parts {
                 transport: Transport::new(io),
                 inbound,
-                deadlines: Deadlines::new(now),
-                ahead: early.map(|buffer| {
-                    Box::new(Ahead { buffer: Some(buffer), control: VecDeque::new() })
-                }),
-                owner: Owner { socket, registration },
-                phase: Phase::Open,
+                deadlines: Deadlines::new(),
+                buffer,
+                deferred: None,
+                owner: Owner { socket },
+                phase: Phase::New,
                 seen: 0,
-                yielded: false,
-                pause: false,
-                deaf: false,
-                lost: "the connection was lost",
+                flags: REARM,
+                messages: 0,
             },
-            timer: sleep_until(now),
+            timer,
         }
     }
 
@@ -133,61 +176,89 @@ impl<T: Io> Link<T> {
         self.io.owner.socket.0.outbox.set_turn(turn);
     }
 
-    /// The next event for the handler in `rest`; what concerns the protocol alone is done here.
+    /// The next message in `rest`, if this turn is to handle one. What concerns the protocol alone is
+    /// done here; pings and pongs are answered, and end the turn as they are the handler's next.
     #[inline]
-    pub(crate) fn next_event<'b>(
+    pub(crate) fn next_message<'b>(
         self: Pin<&mut Self>,
         rest: &mut &'b mut [u8],
-    ) -> Option<Event<'b>> {
+    ) -> Option<Message<'b>> {
         let parts = self.project().io;
-        loop {
-            let event = parts.next_event(rest)?;
-            // "No message after close was asked for locally".
-            if parts.phase == Phase::Open && !parts.has_signal(signal::CLOSE | signal::TERMINATE) {
-                return Some(event);
+        while parts.messages < MESSAGES_A_TURN
+            && parts.deferred.is_none()
+            && !parts.has_signal(signal::PRESSURE)
+        {
+            match parts.next_event(rest)? {
+                // "No message after close was asked for locally".
+                Event::Message(message) if parts.is_open() => {
+                    parts.messages += 1;
+                    return Some(message);
+                }
+                event => parts.defer(event),
             }
         }
+        None
     }
 
-    /// Whether the turn has to end although input is left.
-    #[inline]
-    pub(crate) fn is_held(self: &Pin<&mut Self>) -> bool {
-        let parts = &self.io;
-        parts.has_signal(signal::PRESSURE) || parts.ahead.is_some()
-    }
-
-    /// The turn ends with so much of the buffer unused, after so many messages.
-    pub(crate) fn end_turn(
-        self: Pin<&mut Self>,
-        mut buffer: ReadBuffer,
-        left: usize,
-        messages: u32,
-    ) {
+    /// The turn ends with so much of the buffer unused.
+    pub(crate) fn end_turn(self: Pin<&mut Self>, mut buffer: ReadBuffer, left: usize) {
         let parts = self.project().io;
-        parts.deadlines.on_turn(messages > 0, parts.inbound.is_incomplete());
+        let messages = std::mem::take(&mut parts.messages);
+        if parts.deadlines.on_turn(messages > 0, parts.inbound.is_incomplete()) {
+            parts.flags.set(REARM, true);
+        }
         if left > 0 && parts.phase < Phase::Flushing {
             buffer.set_left(left);
-            parts.ahead.get_or_insert_default().buffer = Some(buffer);
-            parts.pause = true;
+            parts.buffer = Some(buffer);
+            parts.flags.set(PAUSE, true);
         }
+    }
+
+    /// The bytes of [`Next::Bytes`].
+    pub(crate) fn take_bytes(self: Pin<&mut Self>) -> Option<ReadBuffer> {
+        self.project().io.buffer.take()
+    }
+
+    /// A call has ended; an error is the handler's next.
+    #[inline]
+    pub(crate) fn end_call(self: Pin<&mut Self>, outcome: Option<Result>) {
+        if let Some(Err(error)) = outcome {
+            self.project().io.deferred.get_or_insert_default().error = Some(error);
+        }
+    }
+
+    /// The payload of [`Next::Ping`] or [`Next::Pong`], boxed to be small in the task.
+    #[expect(clippy::box_collection, reason = "a place of 8 bytes in the task is what it is for")]
+    pub(crate) fn take_control(self: Pin<&mut Self>) -> Option<Box<Vec<u8>>> {
+        let (_, payload) = self.project().io.deferred.as_mut()?.control.pop_front()?;
+        Some(Box::new(payload))
+    }
+
+    /// The error of [`Next::Failed`].
+    pub(crate) fn take_error(self: Pin<&mut Self>) -> Option<Error> {
+        self.project().io.deferred.as_mut()?.error.take()
     }
 
     /// What to do next; writes what waits before.
     pub(crate) fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Next> {
         let mut this = self.project();
+        if this.io.phase == Phase::New {
+            this.io.phase = Phase::Open;
+            return Poll::Ready(Next::Open);
+        }
         loop {
             this.io.poll_output(this.timer.as_mut(), cx);
             if this.io.phase >= Phase::Lingering {
                 return Poll::Ready(Next::Over);
             }
-            if std::mem::take(&mut this.io.pause) {
+            if this.io.flags.take(PAUSE) {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
             if let Some(next) = this.io.poll_input(cx) {
                 return Poll::Ready(next);
             }
-            if this.io.yielded || this.io.park(cx, signal::DRAIN) {
+            if this.io.flags.has(YIELDED) || this.io.park(cx, signal::DRAIN) {
                 return Poll::Pending;
             }
         }
@@ -207,11 +278,11 @@ impl<T: Io> Link<T> {
                 return Poll::Ready(());
             }
             match this.io.phase {
-                Phase::Open | Phase::Closing => this.io.poll_ahead(cx, rest),
+                Phase::New | Phase::Open | Phase::Closing => this.io.poll_ahead(cx, rest),
                 Phase::Lingering => this.io.poll_discard(cx),
                 Phase::Flushing | Phase::Over => {}
             }
-            if this.io.yielded || this.io.park(cx, 0) {
+            if this.io.flags.has(YIELDED) || this.io.park(cx, 0) {
                 return Poll::Pending;
             }
         }
@@ -220,8 +291,8 @@ impl<T: Io> Link<T> {
     /// The connection has ended: says so to all who hold its socket, and how.
     pub(crate) fn finish(self: Pin<&mut Self>) -> Arc<Close> {
         let parts = self.project().io;
-        parts.ahead = None;
-        parts.outbox().finish(parts.lost)
+        (parts.buffer, parts.deferred) = (None, None);
+        parts.outbox().finish("the connection was lost")
     }
 
     /// Reads and drops until the peer is gone too, or the time is over.
@@ -254,6 +325,12 @@ impl<T: Io> Parts<T> {
         self.outbox().park(cx.waker(), attention & !self.seen, self.transport.is_blocked())
     }
 
+    /// Whether the handler still gets what comes.
+    #[inline]
+    fn is_open(&self) -> bool {
+        self.phase == Phase::Open && !self.has_signal(signal::CLOSE | signal::TERMINATE)
+    }
+
     // ---- output
 
     /// Acts on signals and deadlines, and writes.
@@ -280,8 +357,7 @@ impl<T: Io> Parts<T> {
         }
         if self.has_signal(new(signal::CLOSE)) {
             self.seen |= signal::CLOSE;
-            self.deadlines.on_closing();
-            self.phase = self.phase.max(Phase::Closing);
+            self.begin_end(Phase::Closing);
         }
     }
 
@@ -292,7 +368,7 @@ impl<T: Io> Parts<T> {
         let shared = &self.owner.socket.0;
         let deadlines = &mut self.deadlines;
         let progress = || deadlines.on_progress();
-        let others_too = std::mem::take(&mut self.yielded);
+        let others_too = self.flags.take(YIELDED);
         match self.transport.poll_flush(cx, &shared.outbox, &shared.config, others_too, progress) {
             Poll::Ready(Ok(Flush::Done)) if self.phase == Phase::Flushing => {
                 match self.transport.poll_shutdown(cx) {
@@ -303,26 +379,30 @@ impl<T: Io> Parts<T> {
             }
             Poll::Ready(Ok(Flush::Done)) => {}
             Poll::Ready(Ok(Flush::Others)) => {
-                self.yielded = true;
+                self.flags.set(YIELDED, true);
                 cx.waker().wake_by_ref();
             }
             Poll::Ready(Err(error)) => self.on_io_error(&error),
-            Poll::Pending => self.deadlines.on_stall(),
+            Poll::Pending => {
+                if self.deadlines.on_stall(self.owner.now()) {
+                    self.flags.set(REARM, true);
+                }
+            }
         }
     }
 
     /// Acts on what is due; true if that may have left something to write.
     fn poll_timer(&mut self, mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> bool {
-        let mut acted = false;
-        let sooner = self.deadlines.take_sooner();
-        if !timer.is_elapsed() && !sooner {
+        if !timer.is_elapsed() && !self.flags.take(REARM) {
             return false;
         }
-        if self.deaf {
-            self.deadlines.on_deaf();
+        let now = self.owner.now();
+        if self.flags.has(DEAF) {
+            self.deadlines.on_deaf(now);
         }
+        let mut acted = false;
         while self.phase != Phase::Over
-            && let Some(due) = self.deadlines.due(&self.owner.socket.0.config)
+            && let Some(due) = self.deadlines.due(&self.owner.socket.0.config, now)
         {
             acted = true;
             self.on_due(due);
@@ -330,10 +410,8 @@ impl<T: Io> Parts<T> {
         if self.phase != Phase::Over
             && let Some(next) = self.deadlines.next(&self.owner.socket.0.config)
         {
-            timer.as_mut().reset(next);
-            if timer.poll(cx).is_ready() {
-                acted = true;
-            }
+            timer.as_mut().reset(next.instant(self.owner.socket.0.epoch));
+            acted |= timer.poll(cx).is_ready();
         }
         acted
     }
@@ -362,12 +440,12 @@ impl<T: Io> Parts<T> {
     // ---- input
 
     fn poll_input(&mut self, cx: &mut Context<'_>) -> Option<Next> {
-        if let Some(ahead) = &mut self.ahead {
-            if let Some(event) = ahead.control.pop_front() {
-                return Some(Next::Control(event));
-            }
-            if ahead.buffer.is_none() {
-                self.ahead = None;
+        if let Some(deferred) = &self.deferred {
+            match (&deferred.error, deferred.control.front()) {
+                (Some(_), _) => return Some(Next::Failed),
+                (None, Some((OpCode::Ping, _))) => return Some(Next::Ping),
+                (None, Some(_)) => return Some(Next::Pong),
+                (None, None) => self.deferred = None,
             }
         }
         if self.phase == Phase::Flushing {
@@ -378,24 +456,28 @@ impl<T: Io> Parts<T> {
             return Some(Next::Drain);
         }
         if self.phase == Phase::Open && self.has_signal(signal::PRESSURE) {
-            self.deaf = true;
+            self.flags.set(DEAF, true);
             return None;
         }
-        if std::mem::take(&mut self.deaf) {
-            self.deadlines.on_deaf();
+        if self.flags.take(DEAF) {
+            self.deadlines.on_deaf(self.owner.now());
         }
-        if let Some(buffer) = self.ahead.take().and_then(|ahead| ahead.buffer) {
-            return Some(Next::Bytes(buffer));
+        if self.buffer.is_none() {
+            self.buffer = self.poll_read(cx, if self.flags.has(MUCH) { LARGE } else { SMALL });
         }
-        self.poll_read(cx).map(Next::Bytes)
+        self.buffer.is_some().then_some(Next::Bytes)
     }
 
     /// Reads once, if something is there.
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Option<ReadBuffer> {
-        let Poll::Ready(read) = self.transport.poll_read(cx) else { return None };
+    fn poll_read(&mut self, cx: &mut Context<'_>, size: usize) -> Option<ReadBuffer> {
+        let Poll::Ready(read) = self.transport.poll_read(cx, size) else {
+            self.flags.set(MUCH, false);
+            return None;
+        };
         match read {
             Ok(buffer) if !buffer.is_empty() => {
-                self.deadlines.on_heard();
+                self.flags.set(MUCH, buffer.is_full());
+                self.deadlines.on_heard(self.owner.now());
                 Some(buffer)
             }
             Ok(_) => {
@@ -412,49 +494,57 @@ impl<T: Io> Parts<T> {
     /// Answers control frames at the head of what is here, and reads as long as there is nothing
     /// else: a handler that takes long makes neither side look dead. The first data frame stops it.
     fn poll_ahead(&mut self, cx: &mut Context<'_>, rest: &mut &mut [u8]) {
-        if self.ahead.as_ref().is_none_or(|ahead| ahead.buffer.is_none()) {
+        if self.buffer.is_none() {
             self.answer_control(rest);
-            while rest.is_empty() && self.phase < Phase::Flushing {
-                if self.inbound.at_control_frame(&[]) == Some(false) {
-                    break;
-                }
-                let Some(buffer) = self.poll_read(cx) else { return };
-                if !self.hold(buffer) {
-                    break;
-                }
-            }
-        } else if let Some(buffer) = self.ahead.as_mut().and_then(|ahead| ahead.buffer.take()) {
-            self.hold(buffer);
         }
-        self.deaf = true;
+        while rest.is_empty() && self.phase < Phase::Flushing {
+            if let Some(buffer) = self.buffer.take() {
+                self.answer_control_in(buffer);
+            }
+            if self.buffer.is_some() || self.inbound.at_control_frame(&[]) == Some(false) {
+                break;
+            }
+            self.buffer = self.poll_read(cx, SMALL);
+            if self.buffer.is_none() {
+                return;
+            }
+        }
+        self.flags.set(DEAF, true);
     }
 
-    /// Answers what can be answered in the buffer, and keeps the rest; true if there was none.
-    fn hold(&mut self, mut buffer: ReadBuffer) -> bool {
+    /// Answers what can be answered in the buffer, and keeps it if anything is left.
+    fn answer_control_in(&mut self, mut buffer: ReadBuffer) {
         let mut unused = buffer.unused();
         self.answer_control(&mut unused);
         let left = unused.len();
         if left > 0 {
             buffer.set_left(left);
-            self.ahead.get_or_insert_default().buffer = Some(buffer);
+            self.buffer = Some(buffer);
         }
-        left == 0
     }
 
     fn answer_control(&mut self, rest: &mut &mut [u8]) {
         while self.phase < Phase::Flushing && self.inbound.at_control_frame(rest) == Some(true) {
             let Some(event) = self.next_event(rest) else { break };
-            let event = match event {
-                Event::Ping(payload) => Event::Ping(payload.into_owned()),
-                Event::Pong(payload) => Event::Pong(payload.into_owned()),
-                Event::Message(_) | Event::Extended(..) | Event::Close(_) => break,
-            };
-            let control = &mut self.ahead.get_or_insert_default().control;
-            if control.len() == MAX_DEFERRED {
-                control.pop_front();
-            }
-            control.push_back(event);
+            self.defer(event);
         }
+    }
+
+    /// Keeps a ping or a pong for the handler; anything else is dropped.
+    fn defer(&mut self, event: Event<'_>) {
+        let (opcode, payload) = match event {
+            Event::Ping(payload) => (OpCode::Ping, payload),
+            Event::Pong(payload) => (OpCode::Pong, payload),
+            Event::Message(_) | Event::Extended(..) | Event::Close(_) => return,
+        };
+        if !self.is_open() {
+            return;
+        }
+        let control = &mut self.deferred.get_or_insert_default().control;
+        if control.len() == MAX_DEFERRED {
+            control.pop_front();
+        }
+        control.push_back((opcode, payload.to_vec()));
     }
 
     /// The next event that is the handler's; control frames are answered, close frames and errors
@@ -507,9 +597,15 @@ impl<T: Io> Parts<T> {
 
     /// Nothing more is expected from the peer.
     fn on_last_frame(&mut self) {
-        self.ahead = self.ahead.take().filter(|ahead| !ahead.control.is_empty());
-        self.deadlines.on_closing();
-        self.phase = self.phase.max(Phase::Flushing);
+        self.buffer = None;
+        self.begin_end(Phase::Flushing);
+    }
+
+    fn begin_end(&mut self, phase: Phase) {
+        if self.deadlines.on_closing(self.owner.now()) {
+            self.flags.set(REARM, true);
+        }
+        self.phase = self.phase.max(phase);
     }
 
     fn on_io_error(&mut self, error: &io::Error) {
@@ -519,7 +615,7 @@ impl<T: Io> Parts<T> {
 
     fn lose(&mut self, reason: &'static str) {
         if self.phase < Phase::Lingering {
-            self.lost = reason;
+            self.outbox().lose(reason);
         }
         self.phase = Phase::Over;
     }

@@ -334,15 +334,20 @@ impl Outbox {
         self.set(signal::CLOSE);
     }
 
-    /// The connection has ended, for this reason unless a close frame gave one; from now on nothing
-    /// is taken and nobody waits.
-    pub(crate) fn finish(&self, reason: &'static str) -> Arc<Close> {
+    /// The connection was lost, for this reason unless a close frame had given one.
+    pub(crate) fn lose(&self, reason: &'static str) -> Arc<Close> {
         let mut inner = self.lock();
         let close = inner.close.get_or_insert_with(|| {
             let frame = CloseFrame::new(CloseCode::ABNORMAL, reason);
             Arc::new(Close::new(ClosedBy::Network, frame, false))
         });
-        let close = close.clone();
+        close.clone()
+    }
+
+    /// The connection has ended; from now on nothing is taken and nobody waits.
+    pub(crate) fn finish(&self, reason: &'static str) -> Arc<Close> {
+        let close = self.lose(reason);
+        let mut inner = self.lock();
         inner.ended = true;
         inner.connection.control().take();
         inner.waker = None;

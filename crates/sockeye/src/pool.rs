@@ -90,6 +90,11 @@ impl Storage {
         self.filled == 0
     }
 
+    /// Whether all of it was read into.
+    pub(crate) fn is_full(&self) -> bool {
+        self.filled == self.bytes.len()
+    }
+
     /// What was read and not yet used.
     pub(crate) fn unused(&mut self) -> &mut [u8] {
         &mut self.bytes[self.used..self.filled]

@@ -1,6 +1,9 @@
 //! Who is connected to a server, so that it can end them all.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError, Weak,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use slab::Slab;
 use sockeye_proto::CloseCode;
@@ -21,23 +24,17 @@ struct Members {
     stopped: bool,
 }
 
+/// The key of a place that is not taken.
+const NOWHERE: usize = usize::MAX;
+
 /// A connection's place in its server's registry, if it has a server.
 #[derive(Debug, Default)]
-pub(crate) struct Registration(Option<(Arc<Registry>, usize)>);
+pub(crate) struct Registration {
+    registry: Option<Arc<Registry>>,
+    key: AtomicUsize,
+}
 
 impl Registry {
-    /// Takes a connection in; one that comes after the server was stopped is closed at once.
-    pub(crate) fn add(self: &Arc<Self>, socket: &Socket) -> Registration {
-        let mut members = self.lock();
-        let key = members.sockets.insert(Arc::downgrade(&socket.0));
-        let stopped = members.stopped;
-        drop(members);
-        if stopped {
-            socket.close(CloseCode::AWAY, "the server is shutting down");
-        }
-        Registration(Some((self.clone(), key)))
-    }
-
     /// All connections there will ever be.
     pub(crate) fn stop(&self) -> Vec<Socket> {
         let mut members = self.lock();
@@ -66,12 +63,29 @@ impl Registry {
 }
 
 impl Registration {
-    /// Gives the place up; done once, when the connection's task ends.
-    pub(crate) fn remove(&mut self) {
-        let Some((registry, key)) = self.0.take() else { return };
+    /// A place that is not taken yet.
+    pub(crate) fn new(registry: Option<Arc<Registry>>) -> Self {
+        Self { registry, key: AtomicUsize::new(NOWHERE) }
+    }
+
+    /// Takes the place of `socket`; one that comes after the server was stopped is closed at once.
+    pub(crate) fn add(&self, socket: &Socket) {
+        let Some(registry) = &self.registry else { return };
         let mut members = registry.lock();
-        members.sockets.remove(key);
-        if members.sockets.is_empty() {
+        self.key.store(members.sockets.insert(Arc::downgrade(&socket.0)), Ordering::Relaxed);
+        let stopped = members.stopped;
+        drop(members);
+        if stopped {
+            socket.close(CloseCode::AWAY, "the server is shutting down");
+        }
+    }
+
+    /// Gives the place up.
+    pub(crate) fn remove(&self) {
+        let Some(registry) = &self.registry else { return };
+        let mut members = registry.lock();
+        let key = self.key.swap(NOWHERE, Ordering::Relaxed);
+        if members.sockets.try_remove(key).is_some() && members.sockets.is_empty() {
             drop(members);
             registry.empty.notify_waiters();
         }

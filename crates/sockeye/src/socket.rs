@@ -10,11 +10,13 @@ use std::{
 
 use serde::Serialize;
 use sockeye_proto::{CloseCode, CloseFrame, Closing, Message, Role};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::{
     Closed, Config,
     outbox::{Outbox, signal},
+    registry::{Registration, Registry},
 };
 
 /// A connection as everyone sees it: a clone is cheap, may be kept anywhere and sent to any task,
@@ -40,9 +42,12 @@ pub struct Socket(pub(crate) Arc<Shared>);
 
 pub(crate) struct Shared {
     id: Uuid,
+    /// When the connection was accepted; all its deadlines count from here.
+    pub(crate) epoch: Instant,
     peer_addr: Option<SocketAddr>,
     protocol: Option<Box<str>>,
     pub(crate) config: Arc<Config>,
+    pub(crate) registration: Registration,
     pub(crate) outbox: Outbox,
 }
 
@@ -120,9 +125,19 @@ impl Socket {
         peer_addr: Option<SocketAddr>,
         protocol: Option<Box<str>>,
         config: Arc<Config>,
+        registry: Option<Arc<Registry>>,
     ) -> Self {
-        let outbox = Outbox::new(Role::Server);
-        Self(Arc::new(Shared { id: Uuid::new_v4(), peer_addr, protocol, config, outbox }))
+        let socket = Self(Arc::new(Shared {
+            id: Uuid::new_v4(),
+            epoch: Instant::now(),
+            peer_addr,
+            protocol,
+            config,
+            registration: Registration::new(registry),
+            outbox: Outbox::new(Role::Server),
+        }));
+        socket.0.registration.add(&socket);
+        socket
     }
 
     /// The connection's own name, random and never used twice.

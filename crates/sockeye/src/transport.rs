@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use crate::{
     Config,
     outbox::{Outbox, Taken},
-    pool::{LARGE, ReadBuffer, SMALL},
+    pool::{ReadBuffer, SMALL},
     queue::Queue,
 };
 
@@ -24,8 +24,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Io for T {}
 pub(crate) struct Transport<T> {
     io: T,
     writing: Option<Box<Queue>>,
-    /// The last read filled its buffer: the next one gets a large one.
-    much: bool,
 }
 
 /// What became of an attempt to write all that waits.
@@ -39,17 +37,20 @@ pub(crate) enum Flush {
 
 impl<T: Io> Transport<T> {
     pub(crate) fn new(io: T) -> Self {
-        Self { io, writing: None, much: false }
+        Self { io, writing: None }
     }
 
-    /// Reads once. A buffer without bytes is the end of the stream.
-    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<ReadBuffer>> {
-        let mut buffer = ReadBuffer::take(if self.much { LARGE } else { SMALL });
+    /// Reads once, into a buffer of `size` bytes, [`SMALL`] or [`LARGE`](crate::pool::LARGE). A
+    /// buffer without bytes is the end of the stream.
+    pub(crate) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        size: usize,
+    ) -> Poll<io::Result<ReadBuffer>> {
+        let mut buffer = ReadBuffer::take(size);
         let mut space = ReadBuf::new(buffer.space());
-        let result = Pin::new(&mut self.io).poll_read(cx, &mut space);
-        let (filled, full) = (space.filled().len(), space.remaining() == 0);
-        self.much = full;
-        ready!(result)?;
+        ready!(Pin::new(&mut self.io).poll_read(cx, &mut space))?;
+        let filled = space.filled().len();
         buffer.set_filled(filled);
         Poll::Ready(Ok(buffer))
     }
@@ -57,7 +58,7 @@ impl<T: Io> Transport<T> {
     /// Reads and forgets; ready at the end of the stream.
     pub(crate) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            if ready!(self.poll_read(cx))?.is_empty() {
+            if ready!(self.poll_read(cx, SMALL))?.is_empty() {
                 return Poll::Ready(Ok(()));
             }
         }

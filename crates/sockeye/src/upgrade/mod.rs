@@ -32,6 +32,7 @@ use crate::{
     Config, Handler, Panicked, Session, Socket,
     registry::Registry,
     run::{Start, run},
+    transport::Io,
     upgrade::http1::Stream,
 };
 
@@ -140,14 +141,10 @@ impl<H: Handler> Route<H> {
         response.headers_mut().extend(accept.headers);
 
         let protocol = accept.protocol.map(String::into_boxed_str);
-        let socket = Socket::new(handshake.peer_addr(), protocol, self.config);
-        let registration = server.map(|server| server.registry.add(&socket)).unwrap_or_default();
-        let start = Start {
-            handler: self.handler,
-            session: Session { data: accept.data, socket },
-            registration,
-        };
-        tokio::spawn(open(on_upgrade, start));
+        let registry = server.map(|server| server.registry);
+        let socket = Socket::new(handshake.peer_addr(), protocol, self.config, registry);
+        let session = Session { data: accept.data, socket };
+        tokio::spawn(open(on_upgrade, self.handler, session));
         Ok(response.map(|()| Body::empty()))
     }
 
@@ -173,12 +170,19 @@ impl<H: Handler> Route<H> {
 
 /// Waits for the answer to be written, and hands the stream to a task of its own: what HTTP needed
 /// ends here.
-async fn open<H: Handler>(on_upgrade: OnUpgrade, start: Start<H>) {
+async fn open<H: Handler>(on_upgrade: OnUpgrade, handler: Arc<H>, session: Session<H::Data>) {
     match on_upgrade.await.map(http1::unwrap) {
-        Ok(Stream::Tcp(tcp, early)) => drop(tokio::spawn(run(tcp, early, start))),
-        Ok(Stream::Other(stream)) => drop(tokio::spawn(run(stream, Bytes::new(), start))),
-        Err(error) => tracing::debug!(%error, "the client left before the connection was open"),
+        Ok(Stream::Tcp(io, early)) => start(Start { io, early, handler, session }),
+        Ok(Stream::Other(io)) => start(Start { io, early: Bytes::new(), handler, session }),
+        Err(error) => {
+            tracing::debug!(%error, "the client left before the connection was open");
+            session.socket.0.registration.remove();
+        }
     }
+}
+
+fn start<T: Io, H: Handler>(start: Start<T, H>) {
+    tokio::spawn(run(Box::new(start)));
 }
 
 /// A future whose panic is an error.
