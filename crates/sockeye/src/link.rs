@@ -258,7 +258,8 @@ impl<T: Io> Link<T> {
             if let Some(next) = this.io.poll_input(cx) {
                 return Poll::Ready(next);
             }
-            if this.io.flags.has(YIELDED) || this.io.park(cx, signal::DRAIN) {
+            let lost = this.io.phase >= Phase::Lingering;
+            if !lost && (this.io.flags.has(YIELDED) || this.io.park(cx, signal::DRAIN)) {
                 return Poll::Pending;
             }
         }
