@@ -143,8 +143,10 @@ impl Owner {
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        self.socket.0.outbox.finish("the task of the connection was dropped");
-        self.socket.0.registration.remove();
+        let shared = &self.socket.0;
+        shared.outbox.finish("the task of the connection was dropped");
+        shared.outbox.forget_waker();
+        shared.registration.remove();
     }
 }
 
@@ -289,7 +291,7 @@ impl<T: Io> Link<T> {
         }
     }
 
-    /// The connection has ended: says so to all who hold its socket, and how.
+    /// The connection has ended: how.
     pub(crate) fn finish(self: Pin<&mut Self>) -> Arc<Close> {
         let parts = self.project().io;
         (parts.buffer, parts.deferred) = (None, None);
@@ -319,9 +321,6 @@ impl<T: Io> Parts<T> {
 
     /// Sleeps, unless there is something to do.
     fn park(&self, cx: &Context<'_>, attention: u8) -> bool {
-        if self.phase >= Phase::Lingering {
-            return true;
-        }
         let attention = attention | signal::CLOSE | signal::OVERFLOW | signal::TERMINATE;
         self.outbox().park(cx.waker(), attention & !self.seen, self.transport.is_blocked())
     }
@@ -352,7 +351,7 @@ impl<T: Io> Parts<T> {
             self.seen |= signal::TERMINATE;
             self.lose("the connection was terminated");
         }
-        if self.has_signal(new(signal::OVERFLOW)) && self.phase < Phase::Lingering {
+        if self.has_signal(new(signal::OVERFLOW)) {
             self.seen |= signal::OVERFLOW;
             self.owner.socket.0.outbox.overflow(self.transport.writing());
         }
@@ -373,7 +372,10 @@ impl<T: Io> Parts<T> {
         match self.transport.poll_flush(cx, &shared.outbox, &shared.config, others_too, progress) {
             Poll::Ready(Ok(Flush::Done)) if self.phase == Phase::Flushing => {
                 match self.transport.poll_shutdown(cx) {
-                    Poll::Ready(Ok(())) => self.phase = Phase::Lingering,
+                    Poll::Ready(Ok(())) => {
+                        self.phase = Phase::Lingering;
+                        self.outbox().finish("");
+                    }
                     Poll::Ready(Err(error)) => self.on_io_error(&error),
                     Poll::Pending => {}
                 }
@@ -616,7 +618,7 @@ impl<T: Io> Parts<T> {
 
     fn lose(&mut self, reason: &'static str) {
         if self.phase < Phase::Lingering {
-            self.outbox().lose(reason);
+            self.outbox().finish(reason);
         }
         self.phase = Phase::Over;
     }

@@ -334,29 +334,28 @@ impl Outbox {
         self.set(signal::CLOSE);
     }
 
-    /// The connection was lost, for this reason unless a close frame had given one.
-    pub(crate) fn lose(&self, reason: &'static str) -> Arc<Close> {
+    /// The connection has ended, for this reason unless a close frame had given one: from now on
+    /// nothing is taken, nobody waits, and everybody can ask how it was.
+    pub(crate) fn finish(&self, reason: &'static str) -> Arc<Close> {
         let mut inner = self.lock();
         let close = inner.close.get_or_insert_with(|| {
             let frame = CloseFrame::new(CloseCode::ABNORMAL, reason);
             Arc::new(Close::new(ClosedBy::Network, frame, false))
         });
-        close.clone()
-    }
-
-    /// The connection has ended; from now on nothing is taken and nobody waits.
-    pub(crate) fn finish(&self, reason: &'static str) -> Arc<Close> {
-        let close = self.lose(reason);
-        let mut inner = self.lock();
+        let close = close.clone();
         inner.ended = true;
         inner.connection.control().take();
-        inner.waker = None;
         let queue = inner.queue.take();
         (inner.buffered, inner.overtaking) = (0, 0);
         inner.notify();
         drop(inner);
         drop(queue);
         close
+    }
+
+    /// The task ends: a waker that was kept would keep its memory, as long as anyone has a socket.
+    pub(crate) fn forget_waker(&self) {
+        self.lock().waker = None;
     }
 }
 
