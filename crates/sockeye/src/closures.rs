@@ -44,7 +44,7 @@ pub struct On<D> {
     close: Callback<D, Close>,
 }
 
-/// What a closure may return: nothing, the [`SendStatus`] of its last send, or a `Result` of either
+/// What a closure may return: nothing, what its last send or ping gave, or a `Result` of one of them
 /// with any error.
 pub trait Outcome {
     /// The outcome as a handler's.
@@ -62,6 +62,13 @@ impl Outcome for () {
 }
 
 impl Outcome for SendStatus {
+    fn into_result(self) -> Result {
+        Ok(())
+    }
+}
+
+/// Whether a ping was queued.
+impl Outcome for bool {
     fn into_result(self) -> Result {
         Ok(())
     }

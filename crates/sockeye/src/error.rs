@@ -1,6 +1,6 @@
 //! The errors that users meet.
 
-use std::{any::Any, io, time::Duration};
+use std::{any::Any, fmt, io, time::Duration};
 
 /// Any error; what `?` in a handler converts into.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -41,8 +41,9 @@ impl Panicked {
 #[non_exhaustive]
 pub struct Closed;
 
-/// A server cannot listen.
-#[derive(Debug, thiserror::Error)]
+/// A server cannot listen. Its `Debug` is the same sentence as its `Display`, as that is what a
+/// `main` that returns it prints.
+#[derive(thiserror::Error)]
 #[error("cannot listen on {address}: {hint}")]
 #[non_exhaustive]
 pub struct ListenError {
@@ -51,6 +52,12 @@ pub struct ListenError {
     hint: &'static str,
     /// What the system said.
     pub source: io::Error,
+}
+
+impl fmt::Debug for ListenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl ListenError {

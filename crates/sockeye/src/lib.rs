@@ -30,3 +30,4 @@ pub use sockeye_proto::{
     Binary, CloseCode, Limits, Message, OpCode, ProtocolError, Text, Utf8Bytes,
 };
 pub use upgrade::{Accept, Handshake, Origins, Rejection, ws, ws_with};
+pub use uuid::Uuid;

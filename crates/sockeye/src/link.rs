@@ -250,6 +250,9 @@ impl<T: Io> Link<T> {
         }
         loop {
             this.io.poll_output(this.timer.as_mut(), cx);
+            if this.io.has_error() {
+                return Poll::Ready(Next::Failed);
+            }
             if this.io.phase >= Phase::Lingering {
                 return Poll::Ready(Next::Over);
             }
@@ -323,6 +326,11 @@ impl<T: Io> Parts<T> {
     fn park(&self, cx: &Context<'_>, attention: u8) -> bool {
         let attention = attention | signal::CLOSE | signal::OVERFLOW | signal::TERMINATE;
         self.outbox().park(cx.waker(), attention & !self.seen, self.transport.is_blocked())
+    }
+
+    /// Whether a call has failed, and the handler was not told.
+    fn has_error(&self) -> bool {
+        self.deferred.as_ref().is_some_and(|deferred| deferred.error.is_some())
     }
 
     /// Whether the handler still gets what comes.
@@ -444,11 +452,10 @@ impl<T: Io> Parts<T> {
 
     fn poll_input(&mut self, cx: &mut Context<'_>) -> Option<Next> {
         if let Some(deferred) = &self.deferred {
-            match (&deferred.error, deferred.control.front()) {
-                (Some(_), _) => return Some(Next::Failed),
-                (None, Some((OpCode::Ping, _))) => return Some(Next::Ping),
-                (None, Some(_)) => return Some(Next::Pong),
-                (None, None) => self.deferred = None,
+            match deferred.control.front() {
+                Some((OpCode::Ping, _)) => return Some(Next::Ping),
+                Some(_) => return Some(Next::Pong),
+                None => self.deferred = None,
             }
         }
         if self.phase == Phase::Flushing {

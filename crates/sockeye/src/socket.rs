@@ -328,3 +328,5 @@ impl fmt::Display for DropReason {
         })
     }
 }
+
+impl std::error::Error for DropReason {}

@@ -1,0 +1,141 @@
+//! What is measured, and how it is told.
+
+use serde::Serialize;
+
+use crate::{
+    Cli, Result,
+    load::{self, Work},
+    process::{Process, pin_self},
+    serve::Peer,
+};
+
+const ROWS: [Work; 6] = [
+    row("64 B, 1 in flight", 64, 1, 1),
+    row("64 B, 32 in flight", 64, 1, 32),
+    row("64 B, 100 connections", 64, 100, 1),
+    row("64 B, 100 connections, 32 in flight", 64, 100, 32),
+    Work { divisor: 4, ..row("16 KiB", 16 * 1024, 10, 1) },
+    Work { text: true, divisor: 200, ..row("1 MB text", 1_000_000, 4, 1) },
+];
+
+const fn row(name: &'static str, size: usize, connections: usize, in_flight: usize) -> Work {
+    Work { name, size, text: false, connections, in_flight, divisor: 1 }
+}
+
+/// A figure of every server, in the order of [`Peer::ALL`].
+#[derive(Debug, Serialize)]
+struct Row {
+    work: &'static str,
+    unit: &'static str,
+    servers: Vec<Figure>,
+}
+
+#[derive(Debug, Serialize)]
+struct Figure {
+    server: &'static str,
+    median: f64,
+    lowest: f64,
+    highest: f64,
+    /// sockeye's figure divided by this one, round by round: the median.
+    ratio: f64,
+}
+
+/// Measures everything, prints a table, and writes JSON if asked.
+pub(crate) fn run(cli: &Cli) -> Result {
+    pin_self()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut rows = Vec::new();
+    println!("| work | server | median | lowest | highest | sockeye / this |");
+    println!("|---|---|---|---|---|---|");
+    for work in ROWS {
+        let samples = runtime.block_on(cpu_per_message(cli, work))?;
+        rows.push(Row::new(work.name, "server CPU per message, ns", samples));
+    }
+    let [fresh, used] = runtime.block_on(memory_per_connection(cli))?;
+    rows.push(Row::new("idle connection", "memory, bytes", fresh));
+    rows.push(Row::new("idle connection that has echoed once", "memory, bytes", used));
+    if let Some(path) = &cli.json {
+        std::fs::write(path, serde_json::to_string_pretty(&rows)?)?;
+    }
+    Ok(())
+}
+
+/// A list for each server of its figure in each round.
+type Samples = [Vec<f64>; Peer::ALL.len()];
+
+async fn cpu_per_message(cli: &Cli, work: Work) -> Result<Samples> {
+    let mut samples = Samples::default();
+    let per_round = work.connections * work.in_flight;
+    let messages = (cli.messages / work.divisor).max(per_round).next_multiple_of(per_round);
+    for _ in 0..cli.rounds {
+        for (peer, samples) in Peer::ALL.into_iter().zip(&mut samples) {
+            let server = Process::start(peer)?;
+            let connections = load::connect_many(server.port, work.connections).await?;
+            let connections = load::echo(connections, work, messages / 10).await?; // warm up
+            let before = server.cpu()?;
+            load::echo(connections, work, messages).await?;
+            samples.push((server.cpu()? - before) as f64 / messages as f64);
+        }
+    }
+    Ok(samples)
+}
+
+/// Of connections that have done nothing, and of the same after one echo each.
+async fn memory_per_connection(cli: &Cli) -> Result<[Samples; 2]> {
+    let once = Work { divisor: 1, ..row("", 64, cli.idle, 1) };
+    let mut samples = [Samples::default(), Samples::default()];
+    for _ in 0..cli.rounds.min(3) {
+        for (place, peer) in Peer::ALL.into_iter().enumerate() {
+            let server = Process::start(peer)?;
+            // What the first connection makes the process set up once is not the others'.
+            let first = load::connect(server.port).await?;
+            let before = server.memory()?;
+            let mut connections = load::connect_many(server.port, cli.idle).await?;
+            for samples in &mut samples {
+                let held = server.memory()?.saturating_sub(before);
+                samples[place].push(held as f64 / cli.idle as f64);
+                connections = load::echo(connections, once, cli.idle).await?;
+            }
+            drop(first);
+        }
+    }
+    Ok(samples)
+}
+
+impl Row {
+    /// Prints the row, too: a run takes minutes.
+    fn new(work: &'static str, unit: &'static str, samples: Samples) -> Self {
+        let [ours, ..] = &samples;
+        let servers: Vec<_> = Peer::ALL
+            .into_iter()
+            .zip(&samples)
+            .map(|(peer, theirs)| {
+                let ratios = ours.iter().zip(theirs).map(|(our, their)| our / their).collect();
+                let sorted = sorted(theirs.clone());
+                Figure {
+                    server: peer.name(),
+                    median: sorted[sorted.len() / 2],
+                    lowest: sorted[0],
+                    highest: sorted[sorted.len() - 1],
+                    ratio: median(ratios),
+                }
+            })
+            .collect();
+        for Figure { server, median, lowest, highest, ratio } in &servers {
+            println!(
+                "| {work}: {unit} | {server} | {median:.0} | {lowest:.0} | {highest:.0} | {ratio:.2} |"
+            );
+        }
+        Self { work, unit, servers }
+    }
+}
+
+fn sorted(mut values: Vec<f64>) -> Vec<f64> {
+    values.sort_by(f64::total_cmp);
+    values
+}
+
+fn median(values: Vec<f64>) -> f64 {
+    let sorted = sorted(values);
+    sorted[sorted.len() / 2]
+}
