@@ -27,11 +27,13 @@ pub(crate) struct Work {
 }
 
 /// Opens a connection to an echo server.
-pub(crate) async fn connect(port: u16) -> Result<TcpStream> {
+pub(crate) async fn connect(port: u16, path: &str) -> Result<TcpStream> {
     let mut tcp = TcpStream::connect(("127.0.0.1", port)).await?;
     tcp.set_nodelay(true)?;
-    let request = "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-                   Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n";
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+                   Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    );
     tcp.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
     while !answer.ends_with(b"\r\n\r\n") {
@@ -44,12 +46,24 @@ pub(crate) async fn connect(port: u16) -> Result<TcpStream> {
 }
 
 /// Opens many connections.
-pub(crate) async fn connect_many(port: u16, count: usize) -> Result<Vec<TcpStream>> {
+pub(crate) async fn connect_many(port: u16, path: &str, count: usize) -> Result<Vec<TcpStream>> {
     let mut connections = Vec::with_capacity(count);
     for _ in 0..count {
-        connections.push(connect(port).await?);
+        connections.push(connect(port, path).await?);
     }
     Ok(connections)
+}
+
+/// Sends one message on each connection, and waits until the server has gone to rest.
+pub(crate) async fn send_once(connections: &mut [TcpStream], work: Work) -> Result {
+    let mut frame = Vec::new();
+    let client = Role::Client { masking_key: || [0x37, 0xfa, 0x21, 0x3d] };
+    outbound::message(&client, &Message::from(&vec![b'a'; work.size]), &mut frame);
+    for tcp in connections {
+        tcp.write_all(&frame).await?;
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    Ok(())
 }
 
 /// Echoes `messages` in all over these connections; gives them back.

@@ -54,6 +54,8 @@ pub(crate) fn run(cli: &Cli) -> Result {
     let [fresh, used] = runtime.block_on(memory_per_connection(cli))?;
     rows.push(Row::new("idle connection", "memory, bytes", fresh));
     rows.push(Row::new("idle connection that has echoed once", "memory, bytes", used));
+    let waiting = runtime.block_on(memory_per_waiting_handler(cli))?;
+    rows.push(Row::new("connection whose handler waits", "memory, bytes", [waiting]));
     if let Some(path) = &cli.json {
         std::fs::write(path, serde_json::to_string_pretty(&rows)?)?;
     }
@@ -70,7 +72,7 @@ async fn cpu_per_message(cli: &Cli, work: Work) -> Result<Samples> {
     for _ in 0..cli.rounds {
         for (peer, samples) in Peer::ALL.into_iter().zip(&mut samples) {
             let server = Process::start(peer)?;
-            let connections = load::connect_many(server.port, work.connections).await?;
+            let connections = load::connect_many(server.port, "/", work.connections).await?;
             let connections = load::echo(connections, work, messages / 10).await?; // warm up
             let before = server.cpu()?;
             load::echo(connections, work, messages).await?;
@@ -88,9 +90,9 @@ async fn memory_per_connection(cli: &Cli) -> Result<[Samples; 2]> {
         for (place, peer) in Peer::ALL.into_iter().enumerate() {
             let server = Process::start(peer)?;
             // What the first connection makes the process set up once is not the others'.
-            let first = load::connect(server.port).await?;
+            let first = load::connect(server.port, "/").await?;
             let before = server.memory()?;
-            let mut connections = load::connect_many(server.port, cli.idle).await?;
+            let mut connections = load::connect_many(server.port, "/", cli.idle).await?;
             for samples in &mut samples {
                 let held = server.memory()?.saturating_sub(before);
                 samples[place].push(held as f64 / cli.idle as f64);
@@ -102,10 +104,23 @@ async fn memory_per_connection(cli: &Cli) -> Result<[Samples; 2]> {
     Ok(samples)
 }
 
+/// Of connections whose handler holds a message and waits; sockeye's alone, as only there the buffer
+/// it was read into is lent.
+async fn memory_per_waiting_handler(cli: &Cli) -> Result<Vec<f64>> {
+    let server = Process::start(Peer::Sockeye)?;
+    let first = load::connect(server.port, "/").await?;
+    let before = server.memory()?;
+    let mut connections = load::connect_many(server.port, "/wait", cli.idle).await?;
+    load::send_once(&mut connections, row("", 64, cli.idle, 1)).await?;
+    let held = server.memory()?.saturating_sub(before);
+    drop(first);
+    Ok(vec![held as f64 / cli.idle as f64])
+}
+
 impl Row {
     /// Prints the row, too: a run takes minutes.
-    fn new(work: &'static str, unit: &'static str, samples: Samples) -> Self {
-        let [ours, ..] = &samples;
+    fn new<const N: usize>(work: &'static str, unit: &'static str, samples: [Vec<f64>; N]) -> Self {
+        let ours = &samples[0];
         let servers: Vec<_> = Peer::ALL
             .into_iter()
             .zip(&samples)

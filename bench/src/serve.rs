@@ -37,7 +37,8 @@ pub(crate) fn serve(peer: Peer) -> Result {
     runtime.block_on(async {
         match peer {
             Peer::Sockeye => {
-                let server = Server::new().ws("/", Echo).bind("127.0.0.1:0").await?;
+                let server =
+                    Server::new().ws("/", Echo).ws("/wait", Wait).bind("127.0.0.1:0").await?;
                 announce(server.local_addr())?;
                 server.stopped().await;
                 Ok(())
@@ -60,6 +61,19 @@ impl Handler for Echo {
     type Data = ();
 
     async fn message(&self, session: &mut Session<()>, message: Message<'_>) -> sockeye::Result {
+        session.send(message);
+        Ok(())
+    }
+}
+
+/// Waits for ever, with the message in hand.
+struct Wait;
+
+impl Handler for Wait {
+    type Data = ();
+
+    async fn message(&self, session: &mut Session<()>, message: Message<'_>) -> sockeye::Result {
+        std::future::pending::<()>().await;
         session.send(message);
         Ok(())
     }

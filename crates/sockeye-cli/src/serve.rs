@@ -29,9 +29,11 @@ pub(crate) async fn serve(args: &ServeArgs) -> Result {
         .routes(Router::new().route("/", get(Html(include_str!("page.html")))))
         .bind(&args.listen)
         .await?;
+    // Before the line: whoever has read it may send a signal at once.
+    let stopped = server.until_signal();
     let mut stdout = std::io::stdout();
     writeln!(stdout, "listening on http://{}", server.local_addr())?;
     stdout.flush()?;
-    server.until_signal().await;
+    stopped.await;
     Ok(())
 }

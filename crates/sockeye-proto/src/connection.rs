@@ -138,9 +138,13 @@ impl Connection {
 /// The place is bounded. Once it is full a new pong replaces the last one: "MAY elect to send a Pong
 /// frame for only the most recently processed Ping" (RFC 6455 section 5.5.3).
 #[derive(Debug, Default)]
-pub struct ControlFrames {
+pub struct ControlFrames(Option<Box<Waiting>>);
+
+/// There rarely are any, and every idle connection has a place for them.
+#[derive(Debug, Default)]
+struct Waiting {
     wire: Vec<u8>,
-    /// Where the last pong lies in `wire`; empty if there is none. [`Self::LIMIT`] fits.
+    /// Where the last pong lies in `wire`; empty if there is none. [`ControlFrames::LIMIT`] fits.
     last_pong: Range<u16>,
 }
 
@@ -150,36 +154,36 @@ impl ControlFrames {
 
     /// Length of what waits, in bytes.
     pub fn len(&self) -> usize {
-        self.wire.len()
+        self.0.as_ref().map_or(0, |waiting| waiting.wire.len())
     }
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.wire.is_empty()
+        self.0.is_none()
     }
 
     /// Takes all that waits, as whole frames.
     pub fn take(&mut self) -> Vec<u8> {
-        self.last_pong = 0..0;
-        std::mem::take(&mut self.wire)
+        self.0.take().map_or_else(Vec::new, |waiting| waiting.wire)
     }
 
     /// Leaves the place for one pong free.
     fn push_ping(&mut self, role: &Role, payload: &[u8]) -> bool {
-        let fits = self.wire.len() + 2 * outbound::MAX_CONTROL_FRAME <= Self::LIMIT;
+        let fits = self.len() + 2 * outbound::MAX_CONTROL_FRAME <= Self::LIMIT;
         if fits {
-            outbound::control(role, OpCode::Ping, payload, &mut self.wire);
+            let Waiting { wire, .. } = &mut **self.0.get_or_insert_default();
+            outbound::control(role, OpCode::Ping, payload, wire);
         }
         fits
     }
 
     fn push_pong(&mut self, role: &Role, payload: &[u8]) {
-        if self.wire.len() + outbound::MAX_CONTROL_FRAME > Self::LIMIT {
-            let Range { start, end } = self.last_pong;
-            self.wire.drain(usize::from(start)..usize::from(end));
+        let Waiting { wire, last_pong } = &mut **self.0.get_or_insert_default();
+        if wire.len() + outbound::MAX_CONTROL_FRAME > Self::LIMIT {
+            wire.drain(usize::from(last_pong.start)..usize::from(last_pong.end));
         }
-        let start = self.wire.len();
-        outbound::control(role, OpCode::Pong, payload, &mut self.wire);
-        self.last_pong = start as u16..self.wire.len() as u16;
+        let start = wire.len();
+        outbound::control(role, OpCode::Pong, payload, wire);
+        *last_pong = start as u16..wire.len() as u16;
     }
 }

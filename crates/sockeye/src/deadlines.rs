@@ -24,9 +24,10 @@ impl Tick {
         Self(NonZeroU32::MIN.saturating_add(steps))
     }
 
-    /// Rounds up, so that nothing is due too early.
+    /// Rounds up, and counts the step that has begun as not there: nothing is due too early.
     fn after(self, time: Duration) -> Self {
         let steps = u64::try_from(time.as_millis()).unwrap_or(u64::MAX).div_ceil(MILLIS);
+        let steps = steps.saturating_add(1);
         Self(self.0.saturating_add(u32::try_from(steps).unwrap_or(u32::MAX)))
     }
 
@@ -122,9 +123,13 @@ impl Deadlines {
         Ok(())
     }
 
-    /// A write made progress.
-    pub(crate) fn on_progress(&mut self) {
-        self.stalled = None;
+    /// A write made progress. One that had waited for the peer shows that it is alive: it may be
+    /// slow to read, and our ping may still wait behind what it has not read.
+    pub(crate) fn on_progress(&mut self, now: impl FnOnce() -> Tick) {
+        if self.stalled.take().is_some() {
+            self.heard = now();
+            self.pinged = self.pinged.map(|_| self.heard);
+        }
     }
 
     /// A write could not be made. True if something is due sooner now.

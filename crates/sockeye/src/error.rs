@@ -73,7 +73,8 @@ impl ListenError {
     }
 }
 
-/// The shutdown's deadline passed while connections were still open; they have been cut.
+/// The shutdown's deadline passed while connections were still open, WebSocket connections or
+/// requests that were being answered; they have been cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{cut} connections had not closed within {deadline:?} and were cut")]
 #[non_exhaustive]

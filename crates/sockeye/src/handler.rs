@@ -41,7 +41,16 @@ pub trait Handler: Send + Sync + 'static {
     /// data, or refuse it with a status.
     ///
     /// The default accepts everything. It is there for `Data = ()` alone; with other data, write
-    /// this method, as nobody else knows what to begin with.
+    /// this method, as nobody else knows what to begin with:
+    ///
+    /// ```compile_fail
+    /// struct Game;
+    ///
+    /// impl sockeye::Handler for Game {
+    ///     type Data = u64;
+    /// }
+    /// let route: axum::routing::MethodRouter = sockeye::ws(Game); // has to implement `attach`
+    /// ```
     ///
     /// # Errors
     ///

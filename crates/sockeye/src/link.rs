@@ -264,7 +264,7 @@ impl<T: Io> Link<T> {
                 return Poll::Ready(next);
             }
             let lost = this.io.phase >= Phase::Lingering;
-            if !lost && (this.io.flags.has(YIELDED) || this.io.park(cx, signal::DRAIN)) {
+            if !lost && (this.io.flags.has(YIELDED) || this.io.park(cx)) {
                 return Poll::Pending;
             }
         }
@@ -283,12 +283,16 @@ impl<T: Io> Link<T> {
             if this.io.has_signal(signal::ABANDON) {
                 return Poll::Ready(());
             }
-            match this.io.phase {
+            let phase = this.io.phase;
+            match phase {
                 Phase::New | Phase::Open | Phase::Closing => this.io.poll_ahead(cx, rest),
                 Phase::Lingering => this.io.poll_discard(cx),
                 Phase::Flushing | Phase::Over => {}
             }
-            if this.io.flags.has(YIELDED) || this.io.park(cx, 0) {
+            if this.io.phase != phase {
+                continue;
+            }
+            if this.io.flags.has(YIELDED) || this.io.park(cx) {
                 return Poll::Pending;
             }
         }
@@ -323,9 +327,10 @@ impl<T: Io> Parts<T> {
     }
 
     /// Sleeps, unless there is something to do.
-    fn park(&self, cx: &Context<'_>, attention: u8) -> bool {
-        let attention = attention | signal::CLOSE | signal::OVERFLOW | signal::TERMINATE;
-        self.outbox().park(cx.waker(), attention & !self.seen, self.transport.is_blocked())
+    fn park(&mut self, cx: &Context<'_>) -> bool {
+        let attention = (signal::CLOSE | signal::OVERFLOW | signal::TERMINATE) & !self.seen;
+        let writing = self.transport.writing().as_deref();
+        self.owner.socket.0.outbox.park(cx.waker(), attention, writing)
     }
 
     /// Whether a call has failed, and the handler was not told.
@@ -375,7 +380,7 @@ impl<T: Io> Parts<T> {
         }
         let shared = &self.owner.socket.0;
         let deadlines = &mut self.deadlines;
-        let progress = || deadlines.on_progress();
+        let progress = || deadlines.on_progress(|| Tick::now(shared.epoch));
         let others_too = self.flags.take(YIELDED);
         match self.transport.poll_flush(cx, &shared.outbox, &shared.config, others_too, progress) {
             Poll::Ready(Ok(Flush::Done)) if self.phase == Phase::Flushing => {
@@ -502,7 +507,8 @@ impl<T: Io> Parts<T> {
     }
 
     /// Answers control frames at the head of what is here, and reads as long as there is nothing
-    /// else: a handler that takes long makes neither side look dead. The first data frame stops it.
+    /// else: a handler that takes long makes neither side look dead. The first data frame stops it,
+    /// unless the connection is closing, when data is dropped.
     fn poll_ahead(&mut self, cx: &mut Context<'_>, rest: &mut &mut [u8]) {
         if self.buffer.is_none() {
             self.answer_control(rest);
@@ -511,7 +517,8 @@ impl<T: Io> Parts<T> {
             if let Some(buffer) = self.buffer.take() {
                 self.answer_control_in(buffer);
             }
-            if self.buffer.is_some() || self.inbound.at_control_frame(&[]) == Some(false) {
+            let is_within_data = self.inbound.at_control_frame(&[]) == Some(false);
+            if self.buffer.is_some() || is_within_data && self.phase != Phase::Closing {
                 break;
             }
             self.buffer = self.poll_read(cx, SMALL);
@@ -534,7 +541,9 @@ impl<T: Io> Parts<T> {
     }
 
     fn answer_control(&mut self, rest: &mut &mut [u8]) {
-        while self.phase < Phase::Flushing && self.inbound.at_control_frame(rest) == Some(true) {
+        while self.phase == Phase::Closing && !rest.is_empty()
+            || self.phase < Phase::Closing && self.inbound.at_control_frame(rest) == Some(true)
+        {
             let Some(event) = self.next_event(rest) else { break };
             self.defer(event);
         }
@@ -627,11 +636,13 @@ impl<T: Io> Parts<T> {
         if self.phase < Phase::Lingering {
             self.outbox().finish(reason);
         }
+        self.transport.cut();
         self.phase = Phase::Over;
     }
 
     fn poll_discard(&mut self, cx: &mut Context<'_>) {
         if self.transport.poll_discard(cx).is_ready() {
+            self.transport.cut();
             self.phase = Phase::Over;
         }
     }

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU8, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     },
     task::Waker,
 };
@@ -16,7 +16,7 @@ use sockeye_proto::{
 use crate::{
     Config,
     pool::{return_queue, take_queue},
-    queue::Queue,
+    queue::{ENTRY_OVERHEAD, Queue},
     socket::{Close, ClosedBy, DropReason, SendStatus},
 };
 
@@ -55,13 +55,14 @@ pub(crate) struct Outbox {
 struct Inner {
     connection: Connection,
     queue: Option<Box<Queue>>,
-    /// What waits and what is being written, in bytes, overhead included.
+    /// What waits and what is being written, in bytes, and what that costs beside its bytes.
     buffered: usize,
-    /// All that was ever queued; `queued - buffered` of it has reached the kernel.
+    overhead: usize,
+    /// All bytes that were ever queued; `queued - buffered` of them have reached the kernel.
     queued: u64,
     /// Control frames among what is being written, in bytes. They overtook what `queued` counts, so
     /// of what is written they are paid first: nothing is ever called flushed too early.
-    overtaking: usize,
+    overtaking: u32,
     /// Something in the queue was pushed by the connection's own handler.
     own: bool,
     parked: bool,
@@ -74,10 +75,10 @@ struct Inner {
 
 /// Tasks that wait for a change, each with the number by which it is forgotten.
 #[derive(Debug, Default)]
-struct Waiters {
-    last: u64,
-    list: Vec<(u64, Waker)>,
-}
+struct Waiters(Vec<(u64, Waker)>);
+
+/// The next of those numbers. It is never used twice, as a task may still hold one that is forgotten.
+static NEXT_KEY: AtomicU64 = AtomicU64::new(0);
 
 /// What the connection's task finds when it looks for something to write.
 pub(crate) enum Taken {
@@ -96,6 +97,7 @@ impl Outbox {
                 connection: Connection::new(role),
                 queue: None,
                 buffered: 0,
+                overhead: 0,
                 queued: 0,
                 overtaking: 0,
                 own: false,
@@ -132,8 +134,9 @@ impl Outbox {
         if refused || inner.connection.closing() != Closing::Open || inner.ended {
             return SendStatus::Dropped(DropReason::Closed);
         }
-        if inner.buffered > 0 && inner.buffered + message.len() > config.outbox_limit {
+        if inner.buffered > 0 && inner.buffered() + message.len() > config.outbox_limit {
             self.set(signal::OVERFLOW);
+            inner.notify();
             inner.wake();
             return SendStatus::Dropped(DropReason::Overflow);
         }
@@ -148,6 +151,7 @@ impl Outbox {
             return SendStatus::Queued;
         }
         self.set(signal::PRESSURE);
+        self.clear(signal::DRAIN);
         SendStatus::Backpressure { buffered }
     }
 
@@ -163,8 +167,11 @@ impl Outbox {
     /// Queues the close frame behind all that waits.
     pub(crate) fn close(&self, frame: &CloseFrame) {
         let mut inner = self.lock();
-        if !inner.ended && inner.close_with(frame) {
+        // A peer that is too slow gets the close frame that says so, and no other.
+        let refused = self.has(signal::OVERFLOW | signal::TERMINATE);
+        if !refused && !inner.ended && inner.close_with(frame) {
             self.set(signal::CLOSE);
+            inner.notify();
             inner.wake();
         }
     }
@@ -172,6 +179,7 @@ impl Outbox {
     pub(crate) fn terminate(&self, signals: u8) {
         let mut inner = self.lock();
         self.set(signals);
+        inner.notify();
         inner.wake();
     }
 
@@ -204,29 +212,27 @@ impl Outbox {
         inner.queued - inner.buffered as u64 >= position
     }
 
-    /// Remembers to wake `waker` at the next change, under the number `key`, or a new one that is
-    /// then returned there.
-    pub(crate) fn watch(&self, key: &mut Option<u64>, waker: &Waker) {
+    /// A number to [`watch`](Self::watch) under.
+    pub(crate) fn new_key() -> u64 {
+        NEXT_KEY.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Remembers to wake `waker` at the next change, in the place of what `key` had before.
+    pub(crate) fn watch(&self, key: u64, waker: &Waker) {
         let mut inner = self.lock();
-        let waiters = inner.waiters.get_or_insert_default();
-        let number = *key.get_or_insert_with(|| {
-            waiters.last += 1;
-            waiters.last
-        });
-        match waiters.list.iter_mut().find(|(key, _)| *key == number) {
+        let Waiters(list) = &mut **inner.waiters.get_or_insert_default();
+        match list.iter_mut().find(|(known, _)| *known == key) {
             Some((_, known)) => known.clone_from(waker),
-            None => waiters.list.push((number, waker.clone())),
+            None => list.push((key, waker.clone())),
         }
     }
 
     pub(crate) fn unwatch(&self, key: u64) {
         let mut inner = self.lock();
-        if let Some(waiters) = &mut inner.waiters {
-            waiters.list.retain(|(number, _)| *number != key);
-            if waiters.list.is_empty() {
-                inner.waiters = None;
-            }
+        if let Some(Waiters(list)) = inner.waiters.as_deref_mut() {
+            list.retain(|(known, _)| *known != key);
         }
+        inner.waiters.take_if(|waiters| waiters.0.is_empty());
     }
 
     // ---- for the connection's task
@@ -246,7 +252,7 @@ impl Outbox {
             return Taken::Others;
         }
         inner.own = false;
-        inner.overtaking += control.len();
+        inner.overtaking += control.len() as u32;
         let mut queue = inner.queue.take().unwrap_or_else(take_queue);
         if !control.is_empty() {
             queue.insert_next(control);
@@ -258,16 +264,15 @@ impl Outbox {
     pub(crate) fn take_control(&self) -> Vec<u8> {
         let mut inner = self.lock();
         let control = inner.connection.control().take();
-        inner.overtaking += control.len();
+        inner.overtaking += control.len() as u32;
         control
     }
 
     /// The kernel took `count` bytes of a queue that is now `complete` or goes on.
     pub(crate) fn on_written(&self, config: &Config, count: usize, complete: Option<Box<Queue>>) {
         let mut inner = self.lock();
-        let overhead = complete.as_ref().map_or(0, |queue| queue.overhead());
-        inner.release(count + overhead);
-        if self.has(signal::PRESSURE) && inner.buffered <= config.low_water {
+        inner.release(count, complete.as_deref());
+        if self.has(signal::PRESSURE) && inner.buffered() <= config.low_water {
             self.clear(signal::PRESSURE);
             self.set(signal::DRAIN);
         }
@@ -279,11 +284,14 @@ impl Outbox {
     }
 
     /// Goes to sleep, unless something is to be done: one of these signals, or something to write.
-    /// While a write is `blocked`, only control frames count as that.
-    pub(crate) fn park(&self, waker: &Waker, attention: u8, blocked: bool) -> bool {
+    /// While a write is blocked by `writing`, only control frames count as that, and only if none is
+    /// under way.
+    pub(crate) fn park(&self, waker: &Waker, attention: u8, writing: Option<&Queue>) -> bool {
         let mut inner = self.lock();
-        let to_write = !blocked && inner.queue.is_some();
-        if to_write || !inner.connection.control().is_empty() || self.has(attention) {
+        let to_write = writing.is_none() && inner.queue.is_some();
+        let takes_control = writing.is_none_or(|queue| !queue.has_control());
+        let control = takes_control && !inner.connection.control().is_empty();
+        if to_write || control || self.has(attention) {
             return false;
         }
         if !inner.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
@@ -320,14 +328,22 @@ impl Outbox {
     }
 
     /// The peer is too slow: what waits is given up behind the frame that is being written, and
-    /// the close frame takes its place.
-    pub(crate) fn overflow(&self, writing: Option<&mut Box<Queue>>) {
+    /// the close frame takes its place. A closing handshake that has begun goes on as it is.
+    pub(crate) fn overflow(&self, writing: &mut Option<Box<Queue>>) {
         let mut inner = self.lock();
-        let mut dropped = writing.map_or(0, |queue| queue.discard_rest());
-        if let Some(mut queue) = inner.queue.take() {
-            dropped += queue.discard_rest() + queue.overhead();
+        if inner.connection.closing() != Closing::Open {
+            return;
         }
-        inner.release(dropped);
+        if let Some(queue) = writing {
+            let dropped = queue.discard_rest();
+            inner.release(dropped, None);
+        }
+        for mut queue in
+            [writing.take_if(|queue| queue.is_written()), inner.queue.take()].into_iter().flatten()
+        {
+            let dropped = queue.discard_rest();
+            inner.release(dropped, Some(&queue));
+        }
         let frame = CloseFrame::new(CloseCode::TRY_AGAIN, "too slow to receive what was sent");
         inner.close_with(&frame);
         inner.own = true;
@@ -346,7 +362,7 @@ impl Outbox {
         inner.ended = true;
         inner.connection.control().take();
         let queue = inner.queue.take();
-        (inner.buffered, inner.overtaking) = (0, 0);
+        (inner.buffered, inner.overhead, inner.overtaking) = (0, 0, 0);
         inner.notify();
         drop(inner);
         drop(queue);
@@ -365,18 +381,20 @@ impl Inner {
         let queue = self.queue.get_or_insert_with(take_queue);
         let tail = queue.tail();
         let before = tail.len();
-        let cost = match by_reference(&role, &message) {
+        let bytes = match by_reference(&role, &message) {
             None => {
                 outbound::message(&role, &message, tail);
                 tail.len() - before
             }
             Some(payload) => {
                 outbound::server_header(&message, tail);
-                let header = tail.len() - before;
-                header + queue.push_shared(payload)
+                let bytes = tail.len() - before + payload.len();
+                queue.push_shared(payload);
+                self.overhead += ENTRY_OVERHEAD;
+                bytes
             }
         };
-        self.account(cost);
+        self.account(bytes);
     }
 
     /// Appends what `write` does, as part of what waits.
@@ -385,8 +403,8 @@ impl Inner {
         let tail = queue.tail();
         let before = tail.len();
         let result = write(&mut self.connection, tail);
-        let cost = tail.len() - before;
-        self.account(cost);
+        let bytes = tail.len() - before;
+        self.account(bytes);
         result
     }
 
@@ -399,19 +417,21 @@ impl Inner {
         begun
     }
 
-    fn account(&mut self, cost: usize) {
-        self.buffered += cost;
-        self.queued += cost as u64;
+    fn account(&mut self, bytes: usize) {
+        self.buffered += bytes;
+        self.queued += bytes as u64;
     }
 
-    fn release(&mut self, count: usize) {
-        let paid = count.min(self.overtaking);
-        self.overtaking -= paid;
-        self.buffered = self.buffered.saturating_sub(count - paid);
+    /// So many bytes wait no more, nor does a queue that is `complete`.
+    fn release(&mut self, bytes: usize, complete: Option<&Queue>) {
+        let paid = bytes.min(self.overtaking as usize);
+        self.overtaking -= paid as u32;
+        self.buffered = self.buffered.saturating_sub(bytes - paid);
+        self.overhead = self.overhead.saturating_sub(complete.map_or(0, Queue::overhead));
     }
 
     fn buffered(&mut self) -> usize {
-        self.buffered + self.overtaking + self.connection.control().len()
+        self.buffered + self.overhead + self.overtaking as usize + self.connection.control().len()
     }
 
     /// Once until the task has run and parked again.
@@ -425,7 +445,7 @@ impl Inner {
 
     fn notify(&mut self) {
         if let Some(waiters) = self.waiters.take() {
-            for (_, waker) in waiters.list {
+            for (_, waker) in waiters.0 {
                 waker.wake();
             }
         }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use sockeye_proto::Header;
 
 /// What an entry by reference costs beside its payload, in bytes.
-const ENTRY_OVERHEAD: usize = 64;
+pub(crate) const ENTRY_OVERHEAD: usize = 64;
 
 /// A buffer that has grown beyond this is not kept for reuse.
 const KEPT_CAPACITY: usize = 64 * 1024;
@@ -22,6 +22,8 @@ pub(crate) struct Queue {
     /// bytes are written, and the start of a frame at or before there.
     written: usize,
     frame_start: usize,
+    /// The end of the control frames that were put in between last.
+    control_end: usize,
 }
 
 impl Queue {
@@ -30,13 +32,11 @@ impl Queue {
         &mut self.tail
     }
 
-    /// Appends the payload of the frame whose header was appended before; returns what it costs.
-    pub(crate) fn push_shared(&mut self, payload: Bytes) -> usize {
-        let cost = payload.len() + ENTRY_OVERHEAD;
+    /// Appends the payload of the frame whose header was appended before.
+    pub(crate) fn push_shared(&mut self, payload: Bytes) {
         self.seal();
         self.sealed.push_back(payload);
         self.overhead += ENTRY_OVERHEAD;
-        cost
     }
 
     /// The most slices that are written at once.
@@ -75,8 +75,14 @@ impl Queue {
             self.find_frame_start(length);
             self.written -= length;
             self.frame_start -= length;
+            self.control_end = self.control_end.saturating_sub(length);
             self.sealed.pop_front();
         }
+        self.is_written()
+    }
+
+    /// Whether nothing is left to write.
+    pub(crate) fn is_written(&self) -> bool {
         self.sealed.is_empty() && self.written == self.tail.len()
     }
 
@@ -90,6 +96,7 @@ impl Queue {
         self.seal();
         let mut place = 0;
         let mut left = self.next_boundary();
+        self.control_end = left + frames.len();
         while let Some(chunk) = self.sealed.get_mut(place)
             && left > 0
         {
@@ -104,9 +111,15 @@ impl Queue {
         self.sealed.insert(place, Bytes::from(frames));
     }
 
+    /// Whether control frames that were put in between are not all written.
+    pub(crate) fn has_control(&self) -> bool {
+        self.written < self.control_end
+    }
+
     /// Drops everything behind the frame that is being written; returns how many bytes that was.
     pub(crate) fn discard_rest(&mut self) -> usize {
         self.seal();
+        self.control_end = 0;
         let mut left = self.next_boundary();
         let mut dropped = 0;
         for chunk in &mut self.sealed {
@@ -116,6 +129,7 @@ impl Queue {
             left -= kept;
         }
         self.sealed.retain(|chunk| !chunk.is_empty());
+        self.advance(0);
         dropped
     }
 
@@ -126,7 +140,7 @@ impl Queue {
         if self.tail.capacity() > KEPT_CAPACITY {
             self.tail = Vec::new();
         }
-        (self.overhead, self.written, self.frame_start) = (0, 0, 0);
+        (self.overhead, self.written, self.frame_start, self.control_end) = (0, 0, 0, 0);
     }
 
     /// The memory it takes while empty.

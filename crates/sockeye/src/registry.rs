@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError, Weak,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicU32, Ordering},
 };
 
 use slab::Slab;
@@ -25,13 +25,13 @@ struct Members {
 }
 
 /// The key of a place that is not taken.
-const NOWHERE: usize = usize::MAX;
+const NOWHERE: u32 = u32::MAX;
 
 /// A connection's place in its server's registry, if it has a server.
 #[derive(Debug, Default)]
 pub(crate) struct Registration {
     registry: Option<Arc<Registry>>,
-    key: AtomicUsize,
+    key: AtomicU32,
 }
 
 impl Registry {
@@ -65,14 +65,15 @@ impl Registry {
 impl Registration {
     /// A place that is not taken yet.
     pub(crate) fn new(registry: Option<Arc<Registry>>) -> Self {
-        Self { registry, key: AtomicUsize::new(NOWHERE) }
+        Self { registry, key: AtomicU32::new(NOWHERE) }
     }
 
     /// Takes the place of `socket`; one that comes after the server was stopped is closed at once.
     pub(crate) fn add(&self, socket: &Socket) {
         let Some(registry) = &self.registry else { return };
         let mut members = registry.lock();
-        self.key.store(members.sockets.insert(Arc::downgrade(&socket.0)), Ordering::Relaxed);
+        let key = members.sockets.insert(Arc::downgrade(&socket.0));
+        self.key.store(key as u32, Ordering::Relaxed);
         let stopped = members.stopped;
         drop(members);
         if stopped {
@@ -84,7 +85,7 @@ impl Registration {
     pub(crate) fn remove(&self) {
         let Some(registry) = &self.registry else { return };
         let mut members = registry.lock();
-        let key = self.key.swap(NOWHERE, Ordering::Relaxed);
+        let key = self.key.swap(NOWHERE, Ordering::Relaxed) as usize;
         if members.sockets.try_remove(key).is_some() && members.sockets.is_empty() {
             drop(members);
             registry.empty.notify_waiters();

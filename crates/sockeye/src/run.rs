@@ -102,6 +102,7 @@ pub(crate) async fn run<T: Io, H: Handler>(start: Box<Start<T, H>>) {
 }
 
 /// Moves out of the box and frees it, now and not at the end of the scope.
+#[expect(clippy::boxed_local, reason = "to take it out of its box is what it is for")]
 fn unbox<T>(value: Box<T>) -> T {
     *value
 }

@@ -256,7 +256,8 @@ impl Socket {
     pub async fn writable(&self) -> Result<(), Closed> {
         let low_water = self.0.config.low_water;
         self.until(|outbox| {
-            if outbox.closing() != Closing::Open || outbox.has_ended() {
+            let ends = outbox.has(signal::OVERFLOW | signal::TERMINATE);
+            if ends || outbox.closing() != Closing::Open || outbox.has_ended() {
                 return Some(Err(Closed));
             }
             (outbox.buffered() <= low_water).then_some(Ok(()))
@@ -274,7 +275,7 @@ impl Socket {
     }
 
     async fn until<T>(&self, check: impl Fn(&Outbox) -> Option<T>) -> T {
-        let mut watch = Watch { outbox: &self.0.outbox, key: None };
+        let watch = Watch { outbox: &self.0.outbox, key: Outbox::new_key() };
         poll_fn(|cx| watch.poll(cx, &check)).await
     }
 }
@@ -282,22 +283,20 @@ impl Socket {
 /// Waits for changes of an outbox, and is forgotten there when dropped.
 struct Watch<'a> {
     outbox: &'a Outbox,
-    key: Option<u64>,
+    key: u64,
 }
 
 impl Watch<'_> {
-    fn poll<T>(&mut self, cx: &mut Context<'_>, check: impl Fn(&Outbox) -> Option<T>) -> Poll<T> {
+    fn poll<T>(&self, cx: &mut Context<'_>, check: impl Fn(&Outbox) -> Option<T>) -> Poll<T> {
         // First watch, then look: a change in between wakes.
-        self.outbox.watch(&mut self.key, cx.waker());
+        self.outbox.watch(self.key, cx.waker());
         check(self.outbox).map_or(Poll::Pending, Poll::Ready)
     }
 }
 
 impl Drop for Watch<'_> {
     fn drop(&mut self) {
-        if let Some(key) = self.key {
-            self.outbox.unwatch(key);
-        }
+        self.outbox.unwatch(self.key);
     }
 }
 

@@ -19,9 +19,9 @@
 //! With `#[tokio::test(start_paused = true)]` every deadline is tested in no time: tokio's clock
 //! jumps to the next timer whenever all tasks wait.
 
-use std::{future::IntoFuture, io, pin::Pin};
+use std::{future::IntoFuture, io, pin::Pin, sync::Arc};
 
-use axum::{Router, body::Body};
+use axum::Router;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty, Limited};
@@ -33,9 +33,8 @@ use sockeye_proto::{
     outbound,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
-use tower::ServiceExt;
 
-use crate::{Config, Handler, ws_with};
+use crate::{Config, Handler, registry::Registry, server::answer, ws_with};
 
 /// The masking key of every frame that a [`Peer`] sends.
 const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
@@ -102,8 +101,9 @@ impl Connect {
     pub async fn try_connect(self) -> Result<Peer, Response<Bytes>> {
         let (near, far) = duplex(self.capacity);
         let router = self.router;
+        let registry = Arc::new(Registry::default());
         let service = service_fn(move |request: Request<Incoming>| {
-            router.clone().oneshot(request.map(Body::new))
+            answer(router.clone(), registry.clone(), None, request)
         });
         let mut http = server::conn::http1::Builder::new();
         http.timer(TokioTimer::new());

@@ -22,7 +22,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Io for T {}
 
 /// A stream, and the queue that is being written to it.
 pub(crate) struct Transport<T> {
-    io: T,
+    /// None once the connection was cut.
+    io: Option<T>,
     writing: Option<Box<Queue>>,
 }
 
@@ -37,7 +38,7 @@ pub(crate) enum Flush {
 
 impl<T: Io> Transport<T> {
     pub(crate) fn new(io: T) -> Self {
-        Self { io, writing: None }
+        Self { io: Some(io), writing: None }
     }
 
     /// Reads once, into a buffer of `size` bytes, [`SMALL`] or [`LARGE`](crate::pool::LARGE). A
@@ -49,7 +50,7 @@ impl<T: Io> Transport<T> {
     ) -> Poll<io::Result<ReadBuffer>> {
         let mut buffer = ReadBuffer::take(size);
         let mut space = ReadBuf::new(buffer.space());
-        ready!(Pin::new(&mut self.io).poll_read(cx, &mut space))?;
+        ready!(Pin::new(io(&mut self.io)?).poll_read(cx, &mut space))?;
         let filled = space.filled().len();
         buffer.set_filled(filled);
         Poll::Ready(Ok(buffer))
@@ -76,9 +77,12 @@ impl<T: Io> Transport<T> {
         loop {
             let queue = match &mut self.writing {
                 Some(queue) => {
-                    let control = outbox.take_control();
-                    if !control.is_empty() {
-                        queue.insert_next(control);
+                    // One batch at a time: what comes meanwhile waits in its own, bounded place.
+                    if !queue.has_control() {
+                        let control = outbox.take_control();
+                        if !control.is_empty() {
+                            queue.insert_next(control);
+                        }
                     }
                     queue
                 }
@@ -88,30 +92,34 @@ impl<T: Io> Transport<T> {
                     Taken::Queue(queue) => self.writing.insert(queue),
                 },
             };
-            let count = ready!(poll_write(&mut self.io, cx, queue))?;
+            let count = ready!(poll_write(io(&mut self.io)?, cx, queue))?;
             progress();
             let complete = if queue.advance(count) { self.writing.take() } else { None };
             outbox.on_written(config, count, complete);
         }
         // TLS and in-memory streams may hold bytes back until they are flushed; TCP never does.
-        ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+        ready!(Pin::new(io(&mut self.io)?).poll_flush(cx))?;
         Poll::Ready(Ok(Flush::Done))
     }
 
-    /// Whether a write waits for the peer.
-    pub(crate) fn is_blocked(&self) -> bool {
-        self.writing.is_some()
-    }
-
-    /// The queue that is being written.
-    pub(crate) fn writing(&mut self) -> Option<&mut Box<Queue>> {
-        self.writing.as_mut()
+    /// The queue that is being written; where there is one, it waits for the peer.
+    pub(crate) fn writing(&mut self) -> &mut Option<Box<Queue>> {
+        &mut self.writing
     }
 
     /// Ends this side's direction: the peer reads what was sent, and then the end.
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        Pin::new(io(&mut self.io)?).poll_shutdown(cx)
     }
+
+    /// Ends both directions at once, whatever is still to be sent.
+    pub(crate) fn cut(&mut self) {
+        self.io = None;
+    }
+}
+
+fn io<T>(io: &mut Option<T>) -> io::Result<&mut T> {
+    io.as_mut().ok_or_else(|| io::ErrorKind::NotConnected.into())
 }
 
 fn poll_write<T: Io>(io: &mut T, cx: &mut Context<'_>, queue: &Queue) -> Poll<io::Result<usize>> {

@@ -13,7 +13,7 @@ use std::{
 };
 
 use axum::{Router, body::Body, extract::ConnectInfo, response::Response};
-use http::Request;
+use http::{Request, StatusCode};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
@@ -24,7 +24,10 @@ use tokio::{
 };
 use tower::ServiceExt;
 
-use super::{Running, Server, running::Phase};
+use super::{
+    Running, Server,
+    running::{Accepting, Phase},
+};
 use crate::{registry::Registry, upgrade::ServerContext};
 
 /// How long to wait where the system has no file descriptor left for a further connection.
@@ -39,15 +42,27 @@ pub(crate) fn start(server: Server, listener: TcpListener, local_addr: SocketAdd
         .max_header_size(server.max_header_bytes);
     let registry = Arc::new(Registry::default());
     let (phase, stopping) = watch::channel(Phase::Running);
-    let acceptor = Acceptor { http, router: server.router, registry: registry.clone() };
-    let accepting = tokio::spawn(acceptor.run(listener, stopping));
-    Running::new(local_addr, registry, phase, accepting.abort_handle())
+    let connections = Arc::new(());
+    let acceptor = Acceptor {
+        http,
+        router: server.router,
+        registry: registry.clone(),
+        connections: connections.clone(),
+    };
+    let (running, ended) = watch::channel(());
+    let task = tokio::spawn(async move {
+        acceptor.run(listener, stopping).await;
+        drop(running);
+    });
+    let accepting = Accepting { task: task.abort_handle(), ended, connections };
+    Running::new(local_addr, registry, phase, accepting)
 }
 
 struct Acceptor {
     http: http1::Builder,
     router: Router,
     registry: Arc<Registry>,
+    connections: Arc<()>,
 }
 
 impl Acceptor {
@@ -61,7 +76,10 @@ impl Acceptor {
                 () = stopped(&mut stopping) => break,
             };
             match accepted {
-                Ok((tcp, peer)) => drop(connections.spawn(self.serve(tcp, peer, stopping.clone()))),
+                Ok((tcp, peer)) => {
+                    // Boxed for the same reason as the task that opens a WebSocket.
+                    connections.spawn(Box::pin(self.serve(tcp, peer, stopping.clone())));
+                }
                 Err(error) => pause_after(&error).await,
             }
         }
@@ -76,14 +94,13 @@ impl Acceptor {
         mut stopping: watch::Receiver<Phase>,
     ) -> impl Future<Output = ()> + use<> {
         let (router, registry) = (self.router.clone(), self.registry.clone());
+        let counted = self.connections.clone();
         let accepted = Instant::now();
         let is_first = AtomicBool::new(true);
         let service = service_fn(move |mut request: Request<Incoming>| {
             let began = is_first.swap(false, Ordering::Relaxed).then_some(accepted);
-            let extensions = request.extensions_mut();
-            extensions.insert(ConnectInfo(peer));
-            extensions.insert(ServerContext { registry: registry.clone(), began });
-            answer(router.clone(), request)
+            request.extensions_mut().insert(ConnectInfo(peer));
+            answer(router.clone(), registry.clone(), began, request)
         });
         let connection = self.http.serve_connection(TokioIo::new(tcp), service).with_upgrades();
         async move {
@@ -98,6 +115,7 @@ impl Acceptor {
             if let Err(error) = outcome {
                 tracing::debug!(%peer, %error, "HTTP connection failed");
             }
+            drop(counted);
         }
     }
 }
@@ -110,8 +128,22 @@ async fn stopped(phase: &mut watch::Receiver<Phase>) {
     }
 }
 
-async fn answer(router: Router, request: Request<Incoming>) -> Result<Response, Infallible> {
-    router.oneshot(request.map(Body::new)).await
+/// Answers a request, with what the WebSocket routes want to know of the server.
+pub(crate) async fn answer(
+    router: Router,
+    registry: Arc<Registry>,
+    began: Option<Instant>,
+    request: Request<Incoming>,
+) -> Result<Response, Infallible> {
+    let replaced = Arc::new(AtomicBool::new(false));
+    let mut request = request.map(Body::new);
+    let context = ServerContext { registry, began, replaced: replaced.clone() };
+    request.extensions_mut().insert(context);
+    let response = router.oneshot(request).await?;
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        replaced.store(true, Ordering::Release);
+    }
+    Ok(response)
 }
 
 /// A connection that failed before it was accepted concerns nobody else; for want of resources,

@@ -8,6 +8,7 @@ use std::fmt;
 use axum::Router;
 use tokio::net::{TcpListener, ToSocketAddrs};
 
+pub(crate) use self::accept::answer;
 pub use self::running::Running;
 use crate::{Config, Handler, ListenError, ws_with};
 

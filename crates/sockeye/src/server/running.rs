@@ -32,7 +32,17 @@ pub struct Running {
     local_addr: SocketAddr,
     registry: Arc<Registry>,
     phase: watch::Sender<Phase>,
-    accepting: AbortHandle,
+    accepting: Accepting,
+}
+
+/// The task that accepts connections and answers requests.
+#[derive(Debug)]
+pub(crate) struct Accepting {
+    pub(crate) task: AbortHandle,
+    /// Never changes; closed when the task has ended.
+    pub(crate) ended: watch::Receiver<()>,
+    /// Held by every HTTP connection, and once by the task.
+    pub(crate) connections: Arc<()>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +57,7 @@ impl Running {
         local_addr: SocketAddr,
         registry: Arc<Registry>,
         phase: watch::Sender<Phase>,
-        accepting: AbortHandle,
+        accepting: Accepting,
     ) -> Self {
         Self { local_addr, registry, phase, accepting }
     }
@@ -86,9 +96,10 @@ impl Running {
             socket.close(CloseCode::AWAY, "the server is shutting down");
         }
         let ended = tokio::time::timeout(deadline, async {
+            // First the requests: one of them may still open a connection, only to close it.
+            let mut accepting = self.accepting.ended.clone();
+            while accepting.changed().await.is_ok() {}
             self.registry.empty().await;
-            // The task that accepts holds the only receiver, and ends with the last request.
-            self.phase.closed().await;
         });
         let outcome = ended.await.map_err(|_| self.cut(deadline));
         self.phase.send_replace(Phase::Stopped);
@@ -106,12 +117,16 @@ impl Running {
         let _ = phase.wait_for(|phase| *phase == Phase::Stopped).await;
     }
 
-    /// Waits for SIGINT or SIGTERM, then shuts down with a deadline of 10 s.
-    pub async fn until_signal(&self) {
-        signal_to_stop().await;
-        tracing::info!("shutting down");
-        if let Err(error) = self.shutdown(SHUTDOWN_DEADLINE).await {
-            tracing::warn!("{error}");
+    /// Waits for SIGINT or SIGTERM, then shuts down with a deadline of 10 s. From the call on, before
+    /// it is awaited, the signals do not end the program by themselves.
+    pub fn until_signal(&self) -> impl Future<Output = ()> {
+        let signal = signal_to_stop();
+        async {
+            signal.await;
+            tracing::info!("shutting down");
+            if let Err(error) = self.shutdown(SHUTDOWN_DEADLINE).await {
+                tracing::warn!("{error}");
+            }
         }
     }
 
@@ -120,29 +135,37 @@ impl Running {
         for socket in &sockets {
             socket.0.outbox.terminate(signal::TERMINATE | signal::ABANDON);
         }
-        self.accepting.abort();
-        ShutdownError { cut: sockets.len(), deadline }
+        let requests = Arc::strong_count(&self.accepting.connections).saturating_sub(2);
+        self.accepting.task.abort();
+        ShutdownError { cut: sockets.len() + requests, deadline }
     }
 }
 
 #[cfg(unix)]
-async fn signal_to_stop() {
-    use tokio::signal::unix::{SignalKind, signal};
-    match signal(SignalKind::terminate()) {
-        Ok(mut terminate) => {
-            tokio::select! {
-                _ = tokio::signal::ctrl_c() => {}
-                _ = terminate.recv() => {}
-            }
+fn signal_to_stop() -> impl Future<Output = ()> {
+    use tokio::signal::unix::{Signal, SignalKind, signal};
+    let install = |kind| {
+        signal(kind).inspect_err(|error| tracing::warn!(%error, "cannot wait for signals")).ok()
+    };
+    async fn wait(signal: Option<Signal>) {
+        match signal {
+            Some(mut signal) => drop(signal.recv().await),
+            None => std::future::pending().await,
         }
-        Err(error) => {
-            tracing::warn!(%error, "cannot wait for SIGTERM");
-            let _ = tokio::signal::ctrl_c().await;
+    }
+    let interrupt = wait(install(SignalKind::interrupt()));
+    let terminate = wait(install(SignalKind::terminate()));
+    async {
+        tokio::select! {
+            () = interrupt => {}
+            () = terminate => {}
         }
     }
 }
 
 #[cfg(not(unix))]
-async fn signal_to_stop() {
-    let _ = tokio::signal::ctrl_c().await;
+fn signal_to_stop() -> impl Future<Output = ()> {
+    async {
+        let _ = tokio::signal::ctrl_c().await;
+    }
 }

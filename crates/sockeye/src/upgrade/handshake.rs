@@ -3,7 +3,7 @@
 use std::{fmt, net::SocketAddr};
 
 use axum::{
-    extract::{ConnectInfo, FromRequestParts, RawPathParams},
+    extract::{ConnectInfo, FromRequestParts, OriginalUri, RawPathParams},
     response::{IntoResponse, Response},
 };
 use cookie::Cookie;
@@ -87,9 +87,9 @@ impl Handshake {
         &self.parts.method
     }
 
-    /// The URI as it was requested.
+    /// The URI as it was requested, also where the route is nested.
     pub fn uri(&self) -> &Uri {
-        &self.parts.uri
+        self.parts.extensions.get::<OriginalUri>().map_or(&self.parts.uri, |original| original)
     }
 
     /// The peer's address, where it is known; see [`Socket::peer_addr`](crate::Socket::peer_addr).

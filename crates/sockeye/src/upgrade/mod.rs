@@ -8,7 +8,10 @@ use std::{
     convert::Infallible,
     panic::AssertUnwindSafe,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
 };
 
@@ -43,7 +46,8 @@ use crate::{
 /// Under `axum::serve`, what happens before the route is axum's: there is no deadline for a client
 /// that sends its request slowly and no limit of your own on its headers, and the peer's address is
 /// known only with `into_make_service_with_connect_info::<SocketAddr>()`. Its graceful shutdown does
-/// not wait for WebSocket connections. [`Server`](crate::Server) has all of these.
+/// not wait for WebSocket connections, and a middleware that puts another answer in the place of the
+/// 101 does not keep the connection from being opened. [`Server`](crate::Server) has all of these.
 ///
 /// ```
 /// use axum::{Router, routing::get};
@@ -84,6 +88,8 @@ pub(crate) struct ServerContext {
     pub(crate) registry: Arc<Registry>,
     /// When the connection's first request began, if this is it.
     pub(crate) began: Option<Instant>,
+    /// Set where the answer that leaves is not a 101: a middleware has put another in its place.
+    pub(crate) replaced: Arc<AtomicBool>,
 }
 
 /// The service behind a route.
@@ -141,10 +147,12 @@ impl<H: Handler> Route<H> {
         response.headers_mut().extend(accept.headers);
 
         let protocol = accept.protocol.map(String::into_boxed_str);
-        let registry = server.map(|server| server.registry);
+        let (registry, replaced) = server.map(|server| (server.registry, server.replaced)).unzip();
         let socket = Socket::new(handshake.peer_addr(), protocol, self.config, registry);
         let session = Session { data: accept.data, socket };
-        tokio::spawn(open(on_upgrade, self.handler, session));
+        // In a box of its own, as a task lies at a multiple of 128 bytes: many short-lived ones of
+        // that kind would leave holes between the connections that stay.
+        tokio::spawn(Box::pin(open(on_upgrade, replaced, self.handler, session)));
         Ok(response.map(|()| Body::empty()))
     }
 
@@ -170,8 +178,20 @@ impl<H: Handler> Route<H> {
 
 /// Waits for the answer to be written, and hands the stream to a task of its own: what HTTP needed
 /// ends here.
-async fn open<H: Handler>(on_upgrade: OnUpgrade, handler: Arc<H>, session: Session<H::Data>) {
-    match on_upgrade.await.map(http1::unwrap) {
+async fn open<H: Handler>(
+    on_upgrade: OnUpgrade,
+    replaced: Option<Arc<AtomicBool>>,
+    handler: Arc<H>,
+    session: Session<H::Data>,
+) {
+    let upgraded = on_upgrade.await;
+    // hyper hands the stream over after any answer, once the connection has no further request.
+    if replaced.is_some_and(|replaced| replaced.load(Ordering::Acquire)) {
+        tracing::debug!("the 101 was replaced by another answer: the connection is not opened");
+        session.socket.0.registration.remove();
+        return;
+    }
+    match upgraded.map(http1::unwrap) {
         Ok(Stream::Tcp(io, early)) => start(Start { io, early, handler, session }),
         Ok(Stream::Other(io)) => start(Start { io, early: Bytes::new(), handler, session }),
         Err(error) => {

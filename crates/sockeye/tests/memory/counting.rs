@@ -1,0 +1,57 @@
+//! An allocator that counts for the whole process.
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    sync::atomic::{AtomicUsize, Ordering::Relaxed},
+};
+
+/// What the process has allocated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Usage {
+    /// Blocks that are not freed.
+    pub(crate) blocks: usize,
+    /// Their bytes.
+    pub(crate) bytes: usize,
+    /// How often memory was asked for.
+    pub(crate) calls: usize,
+}
+
+static BLOCKS: AtomicUsize = AtomicUsize::new(0);
+static BYTES: AtomicUsize = AtomicUsize::new(0);
+static CALLS: AtomicUsize = AtomicUsize::new(0);
+
+pub(crate) fn usage() -> Usage {
+    Usage { blocks: BLOCKS.load(Relaxed), bytes: BYTES.load(Relaxed), calls: CALLS.load(Relaxed) }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+struct Counting;
+
+// SAFETY: every call goes to the system's allocator unchanged; the counting around it neither
+// allocates nor panics.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        BLOCKS.fetch_add(1, Relaxed);
+        BYTES.fetch_add(layout.size(), Relaxed);
+        CALLS.fetch_add(1, Relaxed);
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        BLOCKS.fetch_sub(1, Relaxed);
+        BYTES.fetch_sub(layout.size(), Relaxed);
+        // SAFETY: the caller's promises are passed on, and `pointer` came from `System`.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        BYTES.fetch_add(new_size, Relaxed);
+        BYTES.fetch_sub(layout.size(), Relaxed);
+        CALLS.fetch_add(1, Relaxed);
+        // SAFETY: the caller's promises are passed on, and `pointer` came from `System`.
+        unsafe { System.realloc(pointer, layout, new_size) }
+    }
+}
