@@ -1,21 +1,69 @@
-//! sockeye
+//! A real-time WebSocket framework on tokio, hyper and axum.
+//!
+//! Write a [`Handler`], give it a route, and run it:
+//!
+//! ```no_run
+//! use sockeye::{Handler, Message, Result, Server, Session};
+//!
+//! struct Echo;
+//!
+//! impl Handler for Echo {
+//!     type Data = ();
+//!
+//!     async fn message(&self, session: &mut Session<()>, message: Message<'_>) -> Result {
+//!         session.send(message);
+//!         Ok(())
+//!     }
+//! }
+//!
+//! #[tokio::main]
+//! async fn main() -> Result {
+//!     Server::new().ws("/echo", Echo).listen("127.0.0.1:8080").await?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # Where to start
+//!
+//! - [`Handler`] is what a route does; one value serves all its connections. [`on`] makes one from
+//!   plain closures.
+//! - [`Session`] is one connection as its handler sees it, with data of its own.
+//! - [`Socket`] is the same connection for everyone else: a cheap clone that sends, closes and waits.
+//! - [`Server`] listens, and shuts down in order. [`ws`] is the route alone, for any
+//!   [`axum::Router`].
+//! - [`Config`] holds the limits and deadlines of a route. Its defaults are safe on the open internet:
+//!   messages of 1 MiB at most, pages of the same origin only, dead peers found within a minute,
+//!   slow ones disconnected before they cost more than 1 MiB.
+//! - [`testing`] runs a handler against a peer in memory.
+//!
+//! # What you can rely on
+//!
+//! - [`open`](Handler::open) is called once, before any message, and [`close`](Handler::close) once,
+//!   after the last. The messages of a connection come one after another, in order.
+//! - [`send`](Socket::send) never waits, and says what became of the message.
+//! - A handler that takes long delays nobody but its own next message: pings are answered meanwhile.
+//! - A handler that fails or panics loses its own connection, and no other.
+//! - A request is refused before it becomes a connection, with a status and a reason.
 #![forbid(unsafe_code)]
 
 mod error;
 
 mod closures;
 mod config;
-mod deadlines;
 mod handler;
-mod link;
+mod socket;
+
 mod outbox;
 mod pool;
 mod queue;
 mod registry;
+
+mod deadlines;
+mod link;
 mod run;
-mod server;
-mod socket;
 mod transport;
+
+mod server;
 mod upgrade;
 
 pub mod testing;
@@ -31,3 +79,11 @@ pub use sockeye_proto::{
 };
 pub use upgrade::{Accept, Handshake, Origins, Rejection, ws, ws_with};
 pub use uuid::Uuid;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+mod readme {}
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/coming-from.md")]
+mod coming_from {}
