@@ -4,6 +4,7 @@
 //! the load comes from this process, pinned to the second. What counts is the time that the kernel
 //! says a server's threads were on a processor, divided by the messages echoed: it says more than
 //! messages per second, and only the ratio of two servers within a run means anything.
+#![forbid(unsafe_code)]
 
 mod load;
 mod process;

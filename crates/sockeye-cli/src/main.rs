@@ -1,4 +1,5 @@
 //! The `sockeye` program: a WebSocket server to try things against.
+#![forbid(unsafe_code)]
 
 mod serve;
 

@@ -34,7 +34,8 @@ pub struct Config {
     /// How long a connection may live at all; default `None`, no limit. Ends with 1001.
     pub max_lifetime: Option<Duration>,
     /// How long the opening handshake may take, [`attach`](crate::Handler::attach) included;
-    /// default 10 s. Under [`Server`](crate::Server) it counts from the connection's first byte.
+    /// default 10 s. Under [`Server`](crate::Server) it counts from when the connection was accepted,
+    /// and for a later request on it from when its headers were there.
     pub handshake_timeout: Duration,
     /// How long the closing handshake may take before the connection is cut; default 5 s.
     pub close_timeout: Duration,

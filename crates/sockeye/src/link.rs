@@ -209,11 +209,13 @@ impl<T: Io> Link<T> {
         if parts.deadlines.on_turn(messages > 0, parts.inbound.is_incomplete()) {
             parts.flags.set(REARM, true);
         }
+        // A peer that fills even a large buffer has had its turn; so has one whose messages are many.
+        let was_long = buffer.is_full() && buffer.size() == LARGE;
         if left > 0 && parts.phase < Phase::Flushing {
             buffer.set_left(left);
             parts.buffer = Some(buffer);
-            parts.flags.set(PAUSE, true);
         }
+        parts.flags.set(PAUSE, was_long || left > 0);
     }
 
     /// The bytes of [`Next::Bytes`].

@@ -136,11 +136,11 @@ impl Outbox {
         }
         if inner.buffered > 0 && inner.buffered() + message.len() > config.outbox_limit {
             self.set(signal::OVERFLOW);
-            inner.notify();
             inner.wake();
+            inner.unlock_and_notify();
             return SendStatus::Dropped(DropReason::Overflow);
         }
-        inner.push(message);
+        inner.push(&message);
         if self.turn.load(Ordering::Relaxed) {
             inner.own = true;
         } else {
@@ -171,16 +171,17 @@ impl Outbox {
         let refused = self.has(signal::OVERFLOW | signal::TERMINATE);
         if !refused && !inner.ended && inner.close_with(frame) {
             self.set(signal::CLOSE);
-            inner.notify();
+            inner.own |= self.turn.load(Ordering::Relaxed);
             inner.wake();
+            inner.unlock_and_notify();
         }
     }
 
     pub(crate) fn terminate(&self, signals: u8) {
         let mut inner = self.lock();
         self.set(signals);
-        inner.notify();
         inner.wake();
+        inner.unlock_and_notify();
     }
 
     pub(crate) fn buffered(&self) -> usize {
@@ -271,13 +272,12 @@ impl Outbox {
     /// The kernel took `count` bytes of a queue that is now `complete` or goes on.
     pub(crate) fn on_written(&self, config: &Config, count: usize, complete: Option<Box<Queue>>) {
         let mut inner = self.lock();
-        inner.release(count, complete.as_deref());
+        inner.release(count, complete.as_ref().map_or(0, |queue| queue.overhead()));
         if self.has(signal::PRESSURE) && inner.buffered() <= config.low_water {
             self.clear(signal::PRESSURE);
             self.set(signal::DRAIN);
         }
-        inner.notify();
-        drop(inner);
+        inner.unlock_and_notify();
         if let Some(queue) = complete {
             return_queue(queue);
         }
@@ -334,16 +334,18 @@ impl Outbox {
         if inner.connection.closing() != Closing::Open {
             return;
         }
-        if let Some(queue) = writing {
-            let dropped = queue.discard_rest();
-            inner.release(dropped, None);
-        }
-        for mut queue in
-            [writing.take_if(|queue| queue.is_written()), inner.queue.take()].into_iter().flatten()
-        {
-            let dropped = queue.discard_rest();
-            inner.release(dropped, Some(&queue));
-        }
+        let waiting = inner.queue.take();
+        // Payloads are dropped without the lock, as they may run code of their owner. Nothing comes
+        // in meanwhile: from an overflow on, sends are refused.
+        drop(inner);
+        let unwritten = writing.as_mut().map_or(0, |queue| queue.discard_rest());
+        let written = writing.take_if(|queue| queue.is_written());
+        let given_up = waiting.map(|mut queue| (queue.discard_rest(), queue.overhead()));
+
+        let mut inner = self.lock();
+        inner.release(unwritten, written.map_or(0, |queue| queue.overhead()));
+        let (bytes, overhead) = given_up.unwrap_or_default();
+        inner.release(bytes, overhead);
         let frame = CloseFrame::new(CloseCode::TRY_AGAIN, "too slow to receive what was sent");
         inner.close_with(&frame);
         inner.own = true;
@@ -363,8 +365,7 @@ impl Outbox {
         inner.connection.control().take();
         let queue = inner.queue.take();
         (inner.buffered, inner.overhead, inner.overtaking) = (0, 0, 0);
-        inner.notify();
-        drop(inner);
+        inner.unlock_and_notify();
         drop(queue);
         close
     }
@@ -375,19 +376,34 @@ impl Outbox {
     }
 }
 
+/// Gives the lock back, and wakes those who wait for a change: their wakers are other people's code.
+trait UnlockAndNotify {
+    fn unlock_and_notify(self);
+}
+
+impl UnlockAndNotify for MutexGuard<'_, Inner> {
+    fn unlock_and_notify(mut self) {
+        let waiters = self.waiters.take();
+        drop(self);
+        for (_, waker) in waiters.into_iter().flat_map(|waiters| waiters.0) {
+            waker.wake();
+        }
+    }
+}
+
 impl Inner {
-    fn push(&mut self, message: Message<'_>) {
+    fn push(&mut self, message: &Message<'_>) {
         let role = self.connection.role();
         let queue = self.queue.get_or_insert_with(take_queue);
         let tail = queue.tail();
         let before = tail.len();
-        let bytes = match by_reference(&role, &message) {
+        let bytes = match by_reference(&role, message) {
             None => {
-                outbound::message(&role, &message, tail);
+                outbound::message(&role, message, tail);
                 tail.len() - before
             }
             Some(payload) => {
-                outbound::server_header(&message, tail);
+                outbound::server_header(message, tail);
                 let bytes = tail.len() - before + payload.len();
                 queue.push_shared(payload);
                 self.overhead += ENTRY_OVERHEAD;
@@ -422,12 +438,12 @@ impl Inner {
         self.queued += bytes as u64;
     }
 
-    /// So many bytes wait no more, nor does a queue that is `complete`.
-    fn release(&mut self, bytes: usize, complete: Option<&Queue>) {
+    /// So many bytes wait no more, and so much overhead.
+    fn release(&mut self, bytes: usize, overhead: usize) {
         let paid = bytes.min(self.overtaking as usize);
         self.overtaking -= paid as u32;
         self.buffered = self.buffered.saturating_sub(bytes - paid);
-        self.overhead = self.overhead.saturating_sub(complete.map_or(0, Queue::overhead));
+        self.overhead = self.overhead.saturating_sub(overhead);
     }
 
     fn buffered(&mut self) -> usize {
@@ -440,14 +456,6 @@ impl Inner {
             && let Some(waker) = &self.waker
         {
             waker.wake_by_ref();
-        }
-    }
-
-    fn notify(&mut self) {
-        if let Some(waiters) = self.waiters.take() {
-            for (_, waker) in waiters.0 {
-                waker.wake();
-            }
         }
     }
 }

@@ -59,7 +59,7 @@ impl ReadBuffer {
     /// A buffer of `size` bytes, [`SMALL`] or [`LARGE`].
     pub(crate) fn take(size: usize) -> Self {
         let shelf = if size == SMALL { &SMALL_BUFFERS } else { &LARGE_BUFFERS };
-        let kept = shelf.with_borrow_mut(|shelf| shelf.take(|storage| storage.bytes.len()));
+        let kept = shelf.with_borrow_mut(|shelf| shelf.take(|storage| storage.size()));
         Self(Some(kept.unwrap_or_else(|| Storage::new(vec![0; size]))))
     }
 
@@ -89,6 +89,11 @@ impl Storage {
     /// Whether nothing was read.
     pub(crate) fn is_empty(&self) -> bool {
         self.filled == 0
+    }
+
+    /// How much it can hold.
+    pub(crate) fn size(&self) -> usize {
+        self.bytes.len()
     }
 
     /// Whether all of it was read into.
@@ -125,7 +130,7 @@ impl Drop for ReadBuffer {
     fn drop(&mut self) {
         let Some(mut storage) = self.0.take() else { return };
         (storage.filled, storage.used) = (0, 0);
-        let size = storage.bytes.len();
+        let size = storage.size();
         let shelf = match size {
             SMALL => &SMALL_BUFFERS,
             LARGE => &LARGE_BUFFERS,
