@@ -110,9 +110,25 @@ impl ProtocolError {
 
     /// Whose fault it is.
     pub fn fault(&self) -> Fault {
-        match self.close_code() {
-            CloseCode::PROTOCOL | CloseCode::INVALID_DATA => Fault::PeerMisbehaved,
-            _ => Fault::LimitExceeded,
+        match self {
+            Self::FrameTooLarge { .. }
+            | Self::MessageTooLarge { .. }
+            | Self::TooManyFragments(_)
+            | Self::MessageTooSlow(_)
+            | Self::TooManyControlFrames(_) => Fault::LimitExceeded,
+            Self::ReservedBits
+            | Self::ReservedOpCode(_)
+            | Self::Unmasked
+            | Self::Masked
+            | Self::NonMinimalLength
+            | Self::LengthTopBit
+            | Self::FragmentedControl
+            | Self::ControlTooLong
+            | Self::UnexpectedContinuation
+            | Self::ExpectedContinuation
+            | Self::CloseTooShort
+            | Self::InvalidCloseCode(_)
+            | Self::InvalidUtf8 => Fault::PeerMisbehaved,
         }
     }
 }

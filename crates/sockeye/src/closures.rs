@@ -233,6 +233,36 @@ impl On<()> {
         });
         On { attach: Some(attach), ..On::default() }
     }
+
+    /// The same as [`attach`](Self::attach) for an async closure, such as one that asks a database;
+    /// what it captures is cloned for each call.
+    #[must_use]
+    pub fn attach_async<D, F>(self, closure: F) -> On<D>
+    where
+        D: Send + 'static,
+        F: AsyncFnOnce(&mut Handshake) -> Result<Accept<D>, Rejection>,
+        F: for<'a> AsyncAttach<'a, D> + Clone + 'static,
+    {
+        let attach: AttachFn<D> =
+            Box::new(move |handshake| AsyncAttach::call(closure.clone(), handshake));
+        On { attach: Some(attach), ..On::default() }
+    }
+}
+
+/// An async closure that decides about a request; nothing to implement by hand.
+pub trait AsyncAttach<'a, D>: Send + Sync {
+    #[doc(hidden)]
+    fn call(self, handshake: &'a mut Handshake) -> BoxFuture<'a, Result<Accept<D>, Rejection>>;
+}
+
+impl<'a, D, F, Fut> AsyncAttach<'a, D> for F
+where
+    F: FnOnce(&'a mut Handshake) -> Fut + Send + Sync,
+    Fut: Future<Output = Result<Accept<D>, Rejection>> + Send + 'a,
+{
+    fn call(self, handshake: &'a mut Handshake) -> BoxFuture<'a, Result<Accept<D>, Rejection>> {
+        Box::pin(self(handshake))
+    }
 }
 
 impl<D: Send + 'static> On<D> {

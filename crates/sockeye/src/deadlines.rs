@@ -97,13 +97,15 @@ impl Deadlines {
         }
     }
 
-    /// The turn in which bytes came ends: with a message, and within one, or not. True if something
-    /// is due sooner now.
-    pub(crate) fn on_turn(&mut self, message: bool, incomplete: bool) -> bool {
-        if message {
-            self.message = self.heard;
-            self.incomplete = None;
-        }
+    /// A message came, whole.
+    pub(crate) fn on_message(&mut self) {
+        self.message = self.heard;
+        self.incomplete = None;
+    }
+
+    /// The turn in which bytes came ends, within a message or not. True if something is due sooner
+    /// now.
+    pub(crate) fn on_turn(&mut self, incomplete: bool) -> bool {
         if !incomplete {
             self.incomplete = None;
         }

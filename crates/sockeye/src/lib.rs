@@ -68,16 +68,18 @@ mod upgrade;
 
 pub mod testing;
 
-pub use closures::{AsyncCallback, AsyncSessionCallback, On, Outcome, on};
+pub use closures::{AsyncAttach, AsyncCallback, AsyncSessionCallback, On, Outcome, on};
 pub use config::{Config, KeepAlive};
 pub use error::{Closed, Error, ListenError, Panicked, Result, ShutdownError};
 pub use handler::{Handler, Session};
 pub use server::{Running, Server};
 pub use socket::{Close, ClosedBy, DropReason, SendStatus, Socket, State};
-pub use sockeye_proto::{
-    Binary, CloseCode, Limits, Message, OpCode, ProtocolError, Text, Utf8Bytes,
-};
+pub use sockeye_proto::{Binary, CloseCode, Limits, Message, OpCode, Text, Utf8Bytes};
 pub use upgrade::{Accept, Handshake, Origins, Rejection, ws, ws_with};
+
+// What appears in signatures here, so that one dependency is enough to begin with.
+pub use axum;
+pub use bytes::Bytes;
 pub use uuid::Uuid;
 
 #[cfg(doctest)]

@@ -73,9 +73,28 @@ struct Inner {
     ended: bool,
 }
 
-/// Tasks that wait for a change, each with the number by which it is forgotten.
+/// Tasks that wait for something.
 #[derive(Debug, Default)]
-struct Waiters(Vec<(u64, Waker)>);
+struct Waiters(Vec<Waiter>);
+
+#[derive(Debug)]
+struct Waiter {
+    /// By which it is forgotten.
+    key: u64,
+    interest: Interest,
+    waker: Waker,
+}
+
+/// What a task waits for; each also ends with the connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Interest {
+    /// All up to this position has reached the kernel.
+    Flushed(u64),
+    /// No more than this waits, in bytes.
+    Writable(usize),
+    /// The end alone.
+    End,
+}
 
 /// The next of those numbers. It is never used twice, as a task may still hold one that is forgotten.
 static NEXT_KEY: AtomicU64 = AtomicU64::new(0);
@@ -219,19 +238,19 @@ impl Outbox {
     }
 
     /// Remembers to wake `waker` at the next change, in the place of what `key` had before.
-    pub(crate) fn watch(&self, key: u64, waker: &Waker) {
+    pub(crate) fn watch(&self, key: u64, interest: Interest, waker: &Waker) {
         let mut inner = self.lock();
         let Waiters(list) = &mut **inner.waiters.get_or_insert_default();
-        match list.iter_mut().find(|(known, _)| *known == key) {
-            Some((_, known)) => known.clone_from(waker),
-            None => list.push((key, waker.clone())),
+        match list.iter_mut().find(|waiter| waiter.key == key) {
+            Some(known) => known.waker.clone_from(waker),
+            None => list.push(Waiter { key, interest, waker: waker.clone() }),
         }
     }
 
     pub(crate) fn unwatch(&self, key: u64) {
         let mut inner = self.lock();
         if let Some(Waiters(list)) = inner.waiters.as_deref_mut() {
-            list.retain(|(known, _)| *known != key);
+            list.retain(|waiter| waiter.key != key);
         }
         inner.waiters.take_if(|waiters| waiters.0.is_empty());
     }
@@ -277,7 +296,7 @@ impl Outbox {
             self.clear(signal::PRESSURE);
             self.set(signal::DRAIN);
         }
-        inner.unlock_and_notify();
+        inner.unlock_and_notify_progress();
         if let Some(queue) = complete {
             return_queue(queue);
         }
@@ -376,17 +395,35 @@ impl Outbox {
     }
 }
 
-/// Gives the lock back, and wakes those who wait for a change: their wakers are other people's code.
+/// Gives the lock back, and then wakes those who wait: their wakers are other people's code.
 trait UnlockAndNotify {
+    /// The connection ends.
     fn unlock_and_notify(self);
+    /// Something was written.
+    fn unlock_and_notify_progress(self);
 }
 
 impl UnlockAndNotify for MutexGuard<'_, Inner> {
     fn unlock_and_notify(mut self) {
         let waiters = self.waiters.take();
         drop(self);
-        for (_, waker) in waiters.into_iter().flat_map(|waiters| waiters.0) {
-            waker.wake();
+        for waiter in waiters.into_iter().flat_map(|waiters| waiters.0) {
+            waiter.waker.wake();
+        }
+    }
+
+    fn unlock_and_notify_progress(mut self) {
+        let (flushed, buffered) = (self.queued - self.buffered as u64, self.buffered());
+        let Some(Waiters(list)) = self.waiters.as_deref_mut() else { return };
+        let is_met = |waiter: &mut Waiter| match waiter.interest {
+            Interest::Flushed(position) => flushed >= position,
+            Interest::Writable(low_water) => buffered <= low_water,
+            Interest::End => false,
+        };
+        let met: Vec<_> = list.extract_if(.., is_met).collect();
+        drop(self);
+        for waiter in met {
+            waiter.waker.wake();
         }
     }
 }
@@ -415,12 +452,18 @@ impl Inner {
 
     /// Appends what `write` does, as part of what waits.
     fn push_frame<R>(&mut self, write: impl FnOnce(&mut Connection, &mut Vec<u8>) -> R) -> R {
-        let queue = self.queue.get_or_insert_with(take_queue);
+        let mut queue = self.queue.take().unwrap_or_else(take_queue);
         let tail = queue.tail();
         let before = tail.len();
         let result = write(&mut self.connection, tail);
         let bytes = tail.len() - before;
         self.account(bytes);
+        // Nothing may have been owed; then nothing waits.
+        if queue.is_written() {
+            return_queue(queue);
+        } else {
+            self.queue = Some(queue);
+        }
         result
     }
 

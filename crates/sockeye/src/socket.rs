@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::{
     Closed, Config,
-    outbox::{Outbox, signal},
+    outbox::{Interest, Outbox, signal},
     registry::{Registration, Registry},
 };
 
@@ -204,8 +204,9 @@ impl Socket {
     }
 
     /// Begins the closing handshake (RFC 6455 section 7.1.2): what is queued is still sent, then the
-    /// close frame; no further message is delivered. The peer has [`Config::close_timeout`] to
-    /// answer. Does nothing if the connection is closing already.
+    /// close frame; no further message is delivered. The peer has [`Config::close_timeout`] for all
+    /// of it: to take what is queued, and to answer. Does nothing if the connection is closing
+    /// already.
     ///
     /// The reason is cut off after 123 bytes. A code that must not be on the wire, such as 1005 or
     /// 1006, makes it a close frame without a code.
@@ -214,7 +215,8 @@ impl Socket {
     }
 
     /// Cuts the connection at once: no close frame, what is queued is lost. A handler that is
-    /// running finishes; then [`close`](crate::Handler::close) sees 1006.
+    /// running finishes; then [`close`](crate::Handler::close) sees 1006, or the code of a closing
+    /// handshake that had begun.
     pub fn terminate(&self) {
         self.0.outbox.terminate(signal::TERMINATE);
     }
@@ -235,7 +237,7 @@ impl Socket {
     /// Safe: it only waits.
     pub async fn flushed(&self) -> Result<(), Closed> {
         let position = self.0.outbox.position();
-        self.until(|outbox| {
+        self.until(Interest::Flushed(position), |outbox| {
             if outbox.has_ended() || outbox.has(signal::OVERFLOW | signal::TERMINATE) {
                 return Some(Err(Closed));
             }
@@ -255,7 +257,7 @@ impl Socket {
     /// Safe: it only waits.
     pub async fn writable(&self) -> Result<(), Closed> {
         let low_water = self.0.config.low_water;
-        self.until(|outbox| {
+        self.until(Interest::Writable(low_water), |outbox| {
             let ends = outbox.has(signal::OVERFLOW | signal::TERMINATE);
             if ends || outbox.closing() != Closing::Open || outbox.has_ended() {
                 return Some(Err(Closed));
@@ -271,11 +273,11 @@ impl Socket {
     ///
     /// Safe: it only waits.
     pub async fn closed(&self) -> Close {
-        self.until(|outbox| outbox.end().map(|close| Close::clone(&close))).await
+        self.until(Interest::End, |outbox| outbox.end().map(|close| Close::clone(&close))).await
     }
 
-    async fn until<T>(&self, check: impl Fn(&Outbox) -> Option<T>) -> T {
-        let watch = Watch { outbox: &self.0.outbox, key: Outbox::new_key() };
+    async fn until<T>(&self, interest: Interest, check: impl Fn(&Outbox) -> Option<T>) -> T {
+        let watch = Watch { outbox: &self.0.outbox, key: Outbox::new_key(), interest };
         poll_fn(|cx| watch.poll(cx, &check)).await
     }
 }
@@ -284,12 +286,13 @@ impl Socket {
 struct Watch<'a> {
     outbox: &'a Outbox,
     key: u64,
+    interest: Interest,
 }
 
 impl Watch<'_> {
     fn poll<T>(&self, cx: &mut Context<'_>, check: impl Fn(&Outbox) -> Option<T>) -> Poll<T> {
         // First watch, then look: a change in between wakes.
-        self.outbox.watch(self.key, cx.waker());
+        self.outbox.watch(self.key, self.interest, cx.waker());
         check(self.outbox).map_or(Poll::Pending, Poll::Ready)
     }
 }

@@ -672,3 +672,44 @@ proptest! {
         })?;
     }
 }
+
+/// Runs a scene whose time stands still while a task spins, and bounds that from outside.
+fn without_spinning<F: Future<Output = ()>>(scene: impl FnOnce() -> F + Send + 'static) {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .expect("a runtime");
+        runtime.block_on(scene());
+        let _ = sender.send(());
+    });
+    let ended = receiver.recv_timeout(Duration::from_secs(30));
+    ended.expect("time goes on, as all tasks wait, and the scene ends well");
+}
+
+#[test]
+fn a_peer_that_sends_while_the_close_frame_waits_for_it_keeps_nobody_busy() {
+    without_spinning(|| async {
+        let (mut peer, mut calls, socket) = connect(1024).await;
+        socket.send(vec![7; 128 * 1024]);
+        socket.close(CloseCode::NORMAL, "");
+        settle().await;
+        peer.send("hello").await;
+        let close = close_of(&mut calls).await;
+        assert_eq!((close.by, close.clean), (ClosedBy::Local, false));
+    });
+}
+
+#[test]
+fn a_peer_that_sends_after_an_overflow_keeps_nobody_busy() {
+    without_spinning(|| async {
+        let (mut peer, mut calls, socket) = connect(1024).await;
+        socket.send(vec![7; 128 * 1024]);
+        assert_eq!(socket.send(vec![7; 1024 * 1024]), OVERFLOW);
+        settle().await;
+        peer.send("hello").await;
+        assert_eq!(close_of(&mut calls).await.code, CloseCode::TRY_AGAIN);
+    });
+}

@@ -474,3 +474,21 @@ async fn no_deadline_comes_early_not_even_by_a_millisecond() {
         assert!((secs(5)..=secs(6)).contains(&waited), "{waited:?} instead of 5 s");
     }
 }
+
+/// A timer that is set counts against the budget that tokio gives a task, and one that is not set for
+/// want of it stays unset.
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_has_used_up_the_budget_of_its_task_does_not_stop_the_clock() {
+    let handler = sockeye::on().on_open_async(async |_: &mut sockeye::Session<()>| {
+        let (sender, mut receiver) = unbounded_channel();
+        for n in 0..128 {
+            sender.send(n).expect("the receiver is there");
+            receiver.recv().await;
+        }
+    });
+    let mut peer = testing::connect(handler).await;
+    let start = Instant::now();
+    let ping = timeout(secs(HOUR), peer.recv()).await.expect("a ping").expect("a frame");
+    assert_eq!(ping.opcode, OpCode::Ping);
+    assert!(start.elapsed() < secs(31), "after {:?}", start.elapsed());
+}

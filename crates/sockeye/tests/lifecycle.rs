@@ -1,7 +1,14 @@
 //! Which calls does a handler get in the life of a connection, and what do all sides learn of its
 //! end?
 
-use std::{pin::pin, time::Duration};
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::{Router, middleware::map_response};
 use futures_util::FutureExt;
@@ -11,7 +18,7 @@ use sockeye::{
     testing::{self, Peer, frame},
 };
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
     sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel},
     time::{Instant, sleep, timeout},
@@ -597,4 +604,80 @@ async fn a_server_forgets_a_connection_whose_answer_never_left() {
     assert_eq!(calls.recv().await, Some(Call::DataDropped), "it was never opened");
     let shutdown = server.shutdown(Duration::from_secs(2)).await;
     assert_eq!(shutdown, Ok(()), "{} connections", server.connections());
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_twice_is_closing_once() {
+    let (mut peer, calls, socket) = connect().await;
+    socket.close(CloseCode(4000), "enough");
+    assert_eq!(peer.recv_close().await.0, CloseCode(4000));
+    socket.close(CloseCode(4001), "again");
+    peer.send("still on its way").await;
+    sleep(Duration::from_secs(1)).await;
+    peer.send_close(CloseCode(4000), "").await;
+    peer.recv_end().await;
+    drop(peer);
+    assert_close(&end_of(calls).await, ClosedBy::Local, 4000, "enough", true);
+}
+
+/// Over TCP, as a reset is not to be told from the end in memory.
+#[tokio::test]
+async fn a_local_close_that_is_answered_ends_in_order_and_not_with_a_reset() {
+    let (probe, mut calls) = Probe::new();
+    let server = Server::new().ws("/", probe).bind("127.0.0.1:0").await.expect("a port");
+    let mut tcp = TcpStream::connect(server.local_addr()).await.expect("a connection");
+    tcp.write_all(REQUEST).await.expect("a live socket");
+    let Some(Call::Open(socket)) = calls.recv().await else { panic!("`open` comes first") };
+    socket.close(CloseCode(4000), "enough");
+    let mut received = Vec::new();
+    while !received.ends_with(b"enough") {
+        assert_ne!(tcp.read_buf(&mut received).await.expect("a close frame"), 0);
+    }
+    let answer = testing::frame(OpCode::Close, true, &4000u16.to_be_bytes());
+    // Input behind the answer is what makes a socket that is closed too early reset the connection.
+    tcp.write_all(&[&answer[..], &[0; 1000]].concat()).await.expect("a live socket");
+    assert_eq!(tcp.read(&mut [0; 16]).await.expect("the end, not a reset"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_the_end_is_not_woken_by_messages() {
+    let (mut peer, _calls, socket) = connect().await;
+    let polls = Arc::new(AtomicUsize::new(0));
+    let counter = polls.clone();
+    tokio::spawn(async move {
+        let mut closed = pin!(socket.closed());
+        std::future::poll_fn(|cx| {
+            counter.fetch_add(1, Ordering::SeqCst);
+            closed.as_mut().poll(cx)
+        })
+        .await;
+    });
+    for _ in 0..100 {
+        peer.send("hello").await;
+        peer.recv_text().await;
+    }
+    assert_eq!(polls.load(Ordering::SeqCst), 1);
+}
+
+/// A waker is other people's code; it may ask the socket that wakes it.
+#[tokio::test(start_paused = true)]
+async fn a_waker_may_use_the_socket() {
+    struct Asks(Socket, AtomicUsize);
+
+    impl std::task::Wake for Asks {
+        fn wake(self: Arc<Self>) {
+            assert_eq!(self.0.buffered(), 0);
+            self.1.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    let (mut peer, _calls, socket) = connect().await;
+    let asks = Arc::new(Asks(socket.clone(), AtomicUsize::new(0)));
+    let waker = std::task::Waker::from(asks.clone());
+    let mut closed = Box::pin(socket.closed());
+    let poll = closed.as_mut().poll(&mut std::task::Context::from_waker(&waker));
+    assert!(poll.is_pending());
+    socket.terminate();
+    peer.recv_end().await;
+    assert_eq!(asks.1.load(Ordering::SeqCst), 1);
 }

@@ -900,3 +900,37 @@ async fn a_connection_whose_101_a_middleware_replaced_is_never_opened() {
     tcp::until(|| dropped() || opened()).await;
     assert!(!opened(), "the peer was told 418");
 }
+
+#[tokio::test]
+async fn a_handshake_timeout_of_for_ever_is_one() {
+    let config = Config::default().handshake_timeout(Duration::MAX);
+    let handler = sockeye::on().on_text(|session, text| session.send(text));
+    echoes(testing::connect_with(handler, config)).await;
+    let server = Server::new()
+        .config(Config::default().handshake_timeout(Duration::MAX))
+        .ws("/ws", sockeye::on())
+        .bind("127.0.0.1:0")
+        .await
+        .expect("a port");
+    let answer = ask(&server, &handshake("/ws", "")).await;
+    assert_eq!(answer.status, 101);
+}
+
+#[tokio::test]
+async fn an_async_closure_may_decide_about_the_request() {
+    let handler = sockeye::on()
+        .attach_async(async |handshake: &mut Handshake| {
+            tokio::task::yield_now().await; // as if a database was asked
+            match handshake.query("token").as_deref() {
+                Some("good") => Ok(Accept::new(7)),
+                _ => Err(StatusCode::UNAUTHORIZED.into()),
+            }
+        })
+        .on_text(|session, _| session.send(session.data.to_string()));
+    let router = Router::new().route("/", sockeye::ws(handler));
+    let mut peer = within(connect_to(router.clone(), "/?token=good")).await;
+    peer.send("which?").await;
+    assert_eq!(peer.recv_text().await, "7");
+    let refused = refused(connect_to(router, "/?token=bad")).await;
+    assert_eq!(refused.status(), StatusCode::UNAUTHORIZED);
+}

@@ -47,6 +47,12 @@ pub enum Refusal {
     /// The request does not say once which host it is for.
     #[error("a request names its host in one `Host` header (RFC 6455 section 4.2.1)")]
     Host,
+    /// The request has a body, which no handshake has: what follows it would be read as frames by
+    /// one, and as the body by another.
+    #[error(
+        "a WebSocket handshake has no body: send no `Content-Length` and no `Transfer-Encoding`"
+    )]
+    Body,
     /// The request does not ask for an upgrade to WebSocket.
     #[error(
         "this address speaks WebSocket: send `Connection: Upgrade` and `Upgrade: websocket` \
@@ -80,13 +86,19 @@ impl Upgrade {
         if request.version < Version::HTTP_11 {
             return Err(Refusal::HttpVersion);
         }
-        if request.uri.authority().is_none() && single(headers, &header::HOST).is_none() {
+        if single(headers, &header::HOST).is_none() {
             return Err(Refusal::Host);
         }
         if !has_token(headers, &header::CONNECTION, "upgrade")
             || !has_token(headers, &header::UPGRADE, "websocket")
         {
             return Err(Refusal::NotAnUpgrade);
+        }
+        let lengths = headers.get_all(header::CONTENT_LENGTH);
+        if headers.contains_key(header::TRANSFER_ENCODING)
+            || lengths.into_iter().any(|length| length != "0")
+        {
+            return Err(Refusal::Body);
         }
         if single(headers, &header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
             return Err(Refusal::WebSocketVersion);
@@ -155,7 +167,7 @@ impl Refusal {
                 headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
                 StatusCode::UPGRADE_REQUIRED
             }
-            Self::HttpVersion | Self::Host | Self::Key => StatusCode::BAD_REQUEST,
+            Self::HttpVersion | Self::Host | Self::Body | Self::Key => StatusCode::BAD_REQUEST,
         };
         *response.status_mut() = status;
         response

@@ -198,3 +198,23 @@ fn no_extension_is_agreed_to_by_itself() {
     let response = check(offer).expect("accepted").response(None).expect("nothing chosen");
     assert!(!response.headers().contains_key("sec-websocket-extensions"));
 }
+
+/// One would read what follows as frames, and a proxy in between as a body.
+#[test]
+fn a_handshake_with_a_body_is_refused_with_400() {
+    for header in [("content-length", "5"), ("transfer-encoding", "chunked")] {
+        let refusal = check(request(&[header], &[])).expect_err("a body");
+        assert_eq!(refusal, Refusal::Body, "{header:?}");
+        assert_eq!(refusal.response().status(), StatusCode::BAD_REQUEST);
+    }
+    assert!(check(request(&[("content-length", "0")], &[])).is_ok());
+}
+
+#[test]
+fn a_handshake_names_its_host_once() {
+    for headers in [&[][..], &[("host", "a.example"), ("host", "b.example")]] {
+        let refusal = check(request(headers, &["host"])).expect_err("not one host");
+        assert_eq!(refusal, Refusal::Host, "{headers:?}");
+        assert_eq!(refusal.response().status(), StatusCode::BAD_REQUEST);
+    }
+}

@@ -28,7 +28,10 @@ use super::{
     Running, Server,
     running::{Accepting, Phase},
 };
-use crate::{registry::Registry, upgrade::ServerContext};
+use crate::{
+    registry::Registry,
+    upgrade::{LONGEST_HANDSHAKE, ServerContext},
+};
 
 /// How long to wait where the system has no file descriptor left for a further connection.
 const PAUSE: Duration = Duration::from_millis(500);
@@ -37,7 +40,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub(crate) fn start(server: Server, listener: TcpListener, local_addr: SocketAddr) -> Running {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
-        .header_read_timeout(server.config.handshake_timeout)
+        .header_read_timeout(server.config.handshake_timeout.min(LONGEST_HANDSHAKE))
         .max_headers(server.max_headers)
         .max_header_size(server.max_header_bytes);
     let registry = Arc::new(Registry::default());

@@ -13,6 +13,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
+    time::Duration,
 };
 
 use axum::{
@@ -81,6 +82,9 @@ pub fn ws_with<H: Handler, S: Clone + Send + Sync + 'static>(
     // axum answers 405 to other methods by itself; CONNECT is how HTTP/2 opens a WebSocket.
     on_service(MethodFilter::GET.or(MethodFilter::CONNECT), route)
 }
+
+/// A handshake without a deadline to speak of; beyond it, points in time would overflow.
+pub(crate) const LONGEST_HANDSHAKE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// What a server tells the routes on it about a request.
 #[derive(Clone, Debug)]
@@ -162,7 +166,7 @@ impl<H: Handler> Route<H> {
         handshake: &mut Handshake,
         began: Instant,
     ) -> Result<Accept<H::Data>, Rejection> {
-        let deadline = began + self.config.handshake_timeout;
+        let deadline = began + self.config.handshake_timeout.min(LONGEST_HANDSHAKE);
         let attach = CatchPanic(Box::pin(async { self.handler.attach(handshake).await }));
         match timeout_at(deadline, attach).await {
             Ok(Ok(result)) => result,

@@ -31,8 +31,17 @@ pub enum Origins {
 
 impl Origins {
     /// [`Origins::List`] of these.
+    ///
+    /// # Panics
+    ///
+    /// One of them is not an origin: it would silently refuse everybody.
     pub fn list<O: Into<String>>(origins: impl IntoIterator<Item = O>) -> Self {
-        Self::List(origins.into_iter().map(Into::into).collect())
+        let origins: Vec<String> = origins.into_iter().map(Into::into).collect();
+        for origin in &origins {
+            let is_origin = parse_origin(origin).is_some();
+            assert!(is_origin, "`{origin}` is not an origin: write it like https://example.com");
+        }
+        Self::List(origins)
     }
 
     /// Whether a request with these headers may be served.
@@ -156,7 +165,13 @@ mod tests {
         ] {
             assert_eq!(allows(&origins, "api.example.com", &[origin]), expected, "{origin}");
         }
-        assert!(!allows(&Origins::list(["null"]), "example.com", &["null"]));
+        assert!(!allows(&Origins::List(vec!["null".to_owned()]), "example.com", &["null"]));
         assert!(allows(&Origins::Any, "example.com", &["null"]));
+    }
+
+    #[test]
+    #[should_panic = "`example.com` is not an origin: write it like https://example.com"]
+    fn a_list_with_something_else_in_it_is_refused_at_once() {
+        let _ = Origins::list(["https://example.com", "example.com"]);
     }
 }

@@ -1,5 +1,8 @@
 //! A connection without its handler: what is read, written and due, and how it ends.
 
+mod input;
+mod output;
+
 use std::{
     collections::VecDeque,
     io,
@@ -10,17 +13,15 @@ use std::{
 
 use bytes::Bytes;
 use pin_project_lite::pin_project;
-use sockeye_proto::{
-    CloseCode, CloseFrame, Event, Extension, Inbound, Message, OpCode, ProtocolError, Role,
-};
+use sockeye_proto::{Event, Extension, Inbound, Message, OpCode, ProtocolError, Role};
 use tokio::time::{Sleep, sleep_until};
 
 use crate::{
     Close, Error, Result, Socket,
-    deadlines::{Deadlines, Due, Tick},
+    deadlines::{Deadlines, Tick},
     outbox::signal,
-    pool::{LARGE, ReadBuffer, SMALL},
-    transport::{Flush, Io, Transport},
+    pool::{LARGE, ReadBuffer},
+    transport::{Io, Transport},
 };
 
 /// So many messages are handled before the other tasks get their turn.
@@ -88,7 +89,7 @@ struct Parts<T> {
     /// Signals that have been acted upon.
     seen: u8,
     flags: Flags,
-    /// How many messages this turn has had.
+    /// How many messages there were since the other tasks had their turn.
     messages: u8,
 }
 
@@ -188,12 +189,13 @@ impl<T: Io> Link<T> {
         let parts = self.project().io;
         while parts.messages < MESSAGES_A_TURN
             && parts.deferred.is_none()
-            && !parts.has_signal(signal::PRESSURE)
+            && !(parts.phase == Phase::Open && parts.has_signal(signal::PRESSURE))
         {
             match parts.next_event(rest)? {
                 // "No message after close was asked for locally".
                 Event::Message(message) if parts.is_open() => {
                     parts.messages += 1;
+                    parts.deadlines.on_message();
                     return Some(message);
                 }
                 event => parts.defer(event),
@@ -205,12 +207,12 @@ impl<T: Io> Link<T> {
     /// The turn ends with so much of the buffer unused.
     pub(crate) fn end_turn(self: Pin<&mut Self>, mut buffer: ReadBuffer, left: usize) {
         let parts = self.project().io;
-        let messages = std::mem::take(&mut parts.messages);
-        if parts.deadlines.on_turn(messages > 0, parts.inbound.is_incomplete()) {
+        if parts.deadlines.on_turn(parts.inbound.is_incomplete()) {
             parts.flags.set(REARM, true);
         }
         // A peer that fills even a large buffer has had its turn; so has one whose messages are many.
-        let was_long = buffer.is_full() && buffer.size() == LARGE;
+        let was_long =
+            (buffer.is_full() && buffer.size() == LARGE) || parts.messages == MESSAGES_A_TURN;
         if left > 0 && parts.phase < Phase::Flushing {
             buffer.set_left(left);
             parts.buffer = Some(buffer);
@@ -259,6 +261,7 @@ impl<T: Io> Link<T> {
                 return Poll::Ready(Next::Over);
             }
             if this.io.flags.take(PAUSE) {
+                this.io.messages = 0;
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
@@ -280,6 +283,8 @@ impl<T: Io> Link<T> {
         rest: &mut &mut [u8],
     ) -> Poll<()> {
         let mut this = self.project();
+        // Who waits keeps the buffer, so the next one is not to be a large one.
+        this.io.flags.set(MUCH, false);
         loop {
             this.io.poll_output(this.timer.as_mut(), cx);
             if this.io.has_signal(signal::ABANDON) {
@@ -310,11 +315,18 @@ impl<T: Io> Link<T> {
     /// Reads and drops until the peer is gone too, or the time is over.
     pub(crate) fn poll_linger(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
-        this.io.poll_output(this.timer.as_mut(), cx);
-        if this.io.phase == Phase::Lingering {
-            this.io.poll_discard(cx);
+        loop {
+            this.io.poll_output(this.timer.as_mut(), cx);
+            if this.io.phase == Phase::Lingering {
+                this.io.poll_discard(cx);
+            }
+            if this.io.phase == Phase::Over {
+                return Poll::Ready(());
+            }
+            if this.io.park(cx) {
+                return Poll::Pending;
+            }
         }
-        if this.io.phase == Phase::Over { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
@@ -346,270 +358,6 @@ impl<T: Io> Parts<T> {
         self.phase == Phase::Open && !self.has_signal(signal::CLOSE | signal::TERMINATE)
     }
 
-    // ---- output
-
-    /// Acts on signals and deadlines, and writes.
-    fn poll_output(&mut self, mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) {
-        loop {
-            self.on_signals();
-            self.poll_write(cx);
-            if !self.poll_timer(timer.as_mut(), cx) {
-                return;
-            }
-        }
-    }
-
-    fn on_signals(&mut self) {
-        let seen = self.seen;
-        let new = |signals: u8| signals & !seen;
-        if self.has_signal(new(signal::TERMINATE)) {
-            self.seen |= signal::TERMINATE;
-            self.lose("the connection was terminated");
-        }
-        if self.has_signal(new(signal::OVERFLOW)) {
-            self.seen |= signal::OVERFLOW;
-            self.owner.socket.0.outbox.overflow(self.transport.writing());
-        }
-        if self.has_signal(new(signal::CLOSE)) {
-            self.seen |= signal::CLOSE;
-            self.begin_end(Phase::Closing);
-        }
-    }
-
-    fn poll_write(&mut self, cx: &mut Context<'_>) {
-        if self.phase >= Phase::Lingering {
-            return;
-        }
-        let shared = &self.owner.socket.0;
-        let deadlines = &mut self.deadlines;
-        let progress = || deadlines.on_progress(|| Tick::now(shared.epoch));
-        let others_too = self.flags.take(YIELDED);
-        match self.transport.poll_flush(cx, &shared.outbox, &shared.config, others_too, progress) {
-            Poll::Ready(Ok(Flush::Done)) if self.phase == Phase::Flushing => {
-                match self.transport.poll_shutdown(cx) {
-                    Poll::Ready(Ok(())) => {
-                        self.phase = Phase::Lingering;
-                        self.outbox().finish("");
-                    }
-                    Poll::Ready(Err(error)) => self.on_io_error(&error),
-                    Poll::Pending => {}
-                }
-            }
-            Poll::Ready(Ok(Flush::Done)) => {}
-            Poll::Ready(Ok(Flush::Others)) => {
-                self.flags.set(YIELDED, true);
-                cx.waker().wake_by_ref();
-            }
-            Poll::Ready(Err(error)) => self.on_io_error(&error),
-            Poll::Pending => {
-                if self.deadlines.on_stall(self.owner.now()) {
-                    self.flags.set(REARM, true);
-                }
-            }
-        }
-    }
-
-    /// Acts on what is due; true if that may have left something to write.
-    fn poll_timer(&mut self, mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> bool {
-        if !timer.is_elapsed() && !self.flags.take(REARM) {
-            return false;
-        }
-        let now = self.owner.now();
-        if self.flags.has(DEAF) {
-            self.deadlines.on_deaf(now);
-        }
-        let mut acted = false;
-        while self.phase != Phase::Over
-            && let Some(due) = self.deadlines.due(&self.owner.socket.0.config, now)
-        {
-            acted = true;
-            self.on_due(due);
-        }
-        if self.phase != Phase::Over
-            && let Some(next) = self.deadlines.next(&self.owner.socket.0.config)
-        {
-            timer.as_mut().reset(next.instant(self.owner.socket.0.epoch));
-            acted |= timer.poll(cx).is_ready();
-        }
-        acted
-    }
-
-    fn on_due(&mut self, due: Due) {
-        match due {
-            Due::Ping => {
-                self.outbox().ping(b"");
-            }
-            Due::Dead => self.lose("no answer to a ping"),
-            Due::Stalled => self.lose("the peer took nothing of what waits for it"),
-            Due::CloseTimeout => {
-                self.lose("the closing handshake was not answered");
-            }
-            Due::Idle => self.close(CloseCode::AWAY, "idle for too long"),
-            Due::Lifetime => self.close(CloseCode::AWAY, "connected for too long"),
-            Due::Broken(error) => self.fail(&error),
-        }
-    }
-
-    fn close(&mut self, code: CloseCode, reason: &str) {
-        self.outbox().close(&CloseFrame::new(code, reason));
-        self.on_signals();
-    }
-
-    // ---- input
-
-    fn poll_input(&mut self, cx: &mut Context<'_>) -> Option<Next> {
-        if let Some(deferred) = &self.deferred {
-            match deferred.control.front() {
-                Some((OpCode::Ping, _)) => return Some(Next::Ping),
-                Some(_) => return Some(Next::Pong),
-                None => self.deferred = None,
-            }
-        }
-        if self.phase == Phase::Flushing {
-            return None;
-        }
-        if self.phase == Phase::Open && self.has_signal(signal::DRAIN) {
-            self.outbox().clear(signal::DRAIN);
-            return Some(Next::Drain);
-        }
-        if self.phase == Phase::Open && self.has_signal(signal::PRESSURE) {
-            self.flags.set(DEAF, true);
-            return None;
-        }
-        if self.flags.take(DEAF) {
-            self.deadlines.on_deaf(self.owner.now());
-        }
-        if self.buffer.is_none() {
-            self.buffer = self.poll_read(cx, if self.flags.has(MUCH) { LARGE } else { SMALL });
-        }
-        self.buffer.is_some().then_some(Next::Bytes)
-    }
-
-    /// Reads once, if something is there.
-    fn poll_read(&mut self, cx: &mut Context<'_>, size: usize) -> Option<ReadBuffer> {
-        let Poll::Ready(read) = self.transport.poll_read(cx, size) else {
-            self.flags.set(MUCH, false);
-            return None;
-        };
-        match read {
-            Ok(buffer) if !buffer.is_empty() => {
-                self.flags.set(MUCH, buffer.is_full());
-                self.deadlines.on_heard(self.owner.now());
-                Some(buffer)
-            }
-            Ok(_) => {
-                self.lose("the peer ended the connection without a close frame");
-                None
-            }
-            Err(error) => {
-                self.on_io_error(&error);
-                None
-            }
-        }
-    }
-
-    /// Answers control frames at the head of what is here, and reads as long as there is nothing
-    /// else: a handler that takes long makes neither side look dead. The first data frame stops it,
-    /// unless the connection is closing, when data is dropped.
-    fn poll_ahead(&mut self, cx: &mut Context<'_>, rest: &mut &mut [u8]) {
-        if self.buffer.is_none() {
-            self.answer_control(rest);
-        }
-        while rest.is_empty() && self.phase < Phase::Flushing {
-            if let Some(buffer) = self.buffer.take() {
-                self.answer_control_in(buffer);
-            }
-            let is_within_data = self.inbound.at_control_frame(&[]) == Some(false);
-            if self.buffer.is_some() || is_within_data && self.phase != Phase::Closing {
-                break;
-            }
-            self.buffer = self.poll_read(cx, SMALL);
-            if self.buffer.is_none() {
-                return;
-            }
-        }
-        self.flags.set(DEAF, true);
-    }
-
-    /// Answers what can be answered in the buffer, and keeps it if anything is left.
-    fn answer_control_in(&mut self, mut buffer: ReadBuffer) {
-        let mut unused = buffer.unused();
-        self.answer_control(&mut unused);
-        let left = unused.len();
-        if left > 0 {
-            buffer.set_left(left);
-            self.buffer = Some(buffer);
-        }
-    }
-
-    fn answer_control(&mut self, rest: &mut &mut [u8]) {
-        while self.phase == Phase::Closing && !rest.is_empty()
-            || self.phase < Phase::Closing && self.inbound.at_control_frame(rest) == Some(true)
-        {
-            let Some(event) = self.next_event(rest) else { break };
-            self.defer(event);
-        }
-    }
-
-    /// Keeps a ping or a pong for the handler; anything else is dropped.
-    fn defer(&mut self, event: Event<'_>) {
-        let (opcode, payload) = match event {
-            Event::Ping(payload) => (OpCode::Ping, payload),
-            Event::Pong(payload) => (OpCode::Pong, payload),
-            Event::Message(_) | Event::Extended(..) | Event::Close(_) => return,
-        };
-        if !self.is_open() {
-            return;
-        }
-        let control = &mut self.deferred.get_or_insert_default().control;
-        if control.len() == MAX_DEFERRED {
-            control.pop_front();
-        }
-        control.push_back((opcode, payload.to_vec()));
-    }
-
-    /// The next event that is the handler's; control frames are answered, close frames and errors
-    /// end the input.
-    #[inline]
-    fn next_event<'b>(&mut self, rest: &mut &'b mut [u8]) -> Option<Event<'b>> {
-        if self.phase >= Phase::Flushing {
-            *rest = &mut [];
-            return None;
-        }
-        let event = match self.inbound.next(rest) {
-            Ok(event) => event?,
-            Err(error) => {
-                self.fail(&error);
-                return None;
-            }
-        };
-        match event {
-            Event::Message(_) => Some(event),
-            Event::Ping(_) | Event::Pong(_) => self.on_control(event),
-            Event::Close(frame) => {
-                self.outbox().on_close(frame);
-                self.on_last_frame();
-                None
-            }
-            // Nothing was negotiated, so RSV1 is an error before it gets here.
-            Event::Extended(..) => None,
-        }
-    }
-
-    fn on_control<'b>(&mut self, event: Event<'b>) -> Option<Event<'b>> {
-        let limit = self.owner.socket.0.config.limits.control_rate;
-        if let Err(error) = self.deadlines.on_control(limit) {
-            self.fail(&error);
-            return None;
-        }
-        if let Event::Ping(payload) = &event {
-            self.outbox().on_ping(payload);
-        }
-        Some(event)
-    }
-
-    // ---- the end
-
     fn fail(&mut self, error: &ProtocolError) {
         tracing::debug!(id = %self.owner.socket.id(), %error, "peer failed");
         self.outbox().fail(error);
@@ -639,6 +387,7 @@ impl<T: Io> Parts<T> {
             self.outbox().finish(reason);
         }
         self.transport.cut();
+        self.flags.set(YIELDED, false);
         self.phase = Phase::Over;
     }
 

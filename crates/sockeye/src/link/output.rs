@@ -1,0 +1,129 @@
+//! What a connection writes, and what is due on it.
+
+use std::{
+    future::Future,
+    pin::{Pin, pin},
+    task::{Context, Poll},
+};
+
+use sockeye_proto::{CloseCode, CloseFrame};
+use tokio::{task::coop::unconstrained, time::Sleep};
+
+use super::{DEAF, Parts, Phase, REARM, YIELDED};
+use crate::{
+    deadlines::{Due, Tick},
+    outbox::signal,
+    transport::{Flush, Io},
+};
+
+impl<T: Io> Parts<T> {
+    /// Acts on signals and deadlines, and writes.
+    pub(super) fn poll_output(&mut self, mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) {
+        loop {
+            self.on_signals();
+            self.poll_write(cx);
+            if !self.poll_timer(timer.as_mut(), cx) {
+                return;
+            }
+        }
+    }
+
+    fn on_signals(&mut self) {
+        let seen = self.seen;
+        let new = |signals: u8| signals & !seen;
+        if self.has_signal(new(signal::TERMINATE)) {
+            self.seen |= signal::TERMINATE;
+            self.lose("the connection was terminated");
+        }
+        if self.has_signal(new(signal::OVERFLOW)) {
+            self.seen |= signal::OVERFLOW;
+            self.owner.socket.0.outbox.overflow(self.transport.writing());
+        }
+        if self.has_signal(new(signal::CLOSE)) {
+            self.seen |= signal::CLOSE;
+            self.begin_end(Phase::Closing);
+        }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) {
+        if self.phase >= Phase::Lingering {
+            return;
+        }
+        let shared = &self.owner.socket.0;
+        let deadlines = &mut self.deadlines;
+        let progress = || deadlines.on_progress(|| Tick::now(shared.epoch));
+        let others_too = self.flags.take(YIELDED);
+        match self.transport.poll_flush(cx, &shared.outbox, &shared.config, others_too, progress) {
+            Poll::Ready(Ok(Flush::Done)) if self.phase == Phase::Flushing => {
+                match self.transport.poll_shutdown(cx) {
+                    Poll::Ready(Ok(())) => {
+                        self.phase = Phase::Lingering;
+                        self.outbox().finish("");
+                    }
+                    Poll::Ready(Err(error)) => self.on_io_error(&error),
+                    Poll::Pending => {}
+                }
+            }
+            Poll::Ready(Ok(Flush::Done)) => {}
+            Poll::Ready(Ok(Flush::Others)) => {
+                self.flags.set(YIELDED, true);
+                cx.waker().wake_by_ref();
+            }
+            Poll::Ready(Err(error)) => self.on_io_error(&error),
+            Poll::Pending => {
+                if self.deadlines.on_stall(self.owner.now()) {
+                    self.flags.set(REARM, true);
+                }
+            }
+        }
+    }
+
+    /// Acts on what is due; true if that may have left something to write.
+    fn poll_timer(&mut self, mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> bool {
+        if !timer.is_elapsed() && !self.flags.take(REARM) {
+            return false;
+        }
+        let now = self.owner.now();
+        if self.flags.has(DEAF) {
+            self.deadlines.on_deaf(now);
+        }
+        let mut acted = false;
+        while self.phase != Phase::Over
+            && let Some(due) = self.deadlines.due(&self.owner.socket.0.config, now)
+        {
+            acted = true;
+            self.on_due(due);
+        }
+        if self.phase != Phase::Over
+            && let Some(next) = self.deadlines.next(&self.owner.socket.0.config)
+        {
+            timer.as_mut().reset(next.instant(self.owner.socket.0.epoch));
+            // Not a matter of the task's budget, which the handler may have used up: the timer would
+            // not be set, and nobody would set it later.
+            let timer = pin!(unconstrained(timer));
+            acted |= timer.poll(cx).is_ready();
+        }
+        acted
+    }
+
+    fn on_due(&mut self, due: Due) {
+        match due {
+            Due::Ping => {
+                self.outbox().ping(b"");
+            }
+            Due::Dead => self.lose("no answer to a ping"),
+            Due::Stalled => self.lose("the peer took nothing of what waits for it"),
+            Due::CloseTimeout => {
+                self.lose("the closing handshake was not answered");
+            }
+            Due::Idle => self.close(CloseCode::AWAY, "idle for too long"),
+            Due::Lifetime => self.close(CloseCode::AWAY, "connected for too long"),
+            Due::Broken(error) => self.fail(&error),
+        }
+    }
+
+    fn close(&mut self, code: CloseCode, reason: &str) {
+        self.outbox().close(&CloseFrame::new(code, reason));
+        self.on_signals();
+    }
+}
