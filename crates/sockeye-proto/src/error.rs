@@ -85,37 +85,19 @@ pub enum Fault {
 }
 
 impl ProtocolError {
-    /// The one map from error to close code (RFC 6455 section 7.4.1).
+    /// The close code that answers it (RFC 6455 section 7.4.1).
     pub fn close_code(&self) -> CloseCode {
-        match self {
-            Self::ReservedBits
-            | Self::ReservedOpCode(_)
-            | Self::Unmasked
-            | Self::Masked
-            | Self::NonMinimalLength
-            | Self::LengthTopBit
-            | Self::FragmentedControl
-            | Self::ControlTooLong
-            | Self::UnexpectedContinuation
-            | Self::ExpectedContinuation
-            | Self::CloseTooShort
-            | Self::InvalidCloseCode(_) => CloseCode::PROTOCOL,
-            Self::InvalidUtf8 => CloseCode::INVALID_DATA,
-            Self::FrameTooLarge { .. } | Self::MessageTooLarge { .. } => CloseCode::TOO_BIG,
-            Self::TooManyFragments(_) | Self::MessageTooSlow(_) | Self::TooManyControlFrames(_) => {
-                CloseCode::POLICY
-            }
-        }
+        self.judge().1
     }
 
     /// Whose fault it is.
     pub fn fault(&self) -> Fault {
+        self.judge().0
+    }
+
+    /// The one map from error to fault and close code.
+    fn judge(&self) -> (Fault, CloseCode) {
         match self {
-            Self::FrameTooLarge { .. }
-            | Self::MessageTooLarge { .. }
-            | Self::TooManyFragments(_)
-            | Self::MessageTooSlow(_)
-            | Self::TooManyControlFrames(_) => Fault::LimitExceeded,
             Self::ReservedBits
             | Self::ReservedOpCode(_)
             | Self::Unmasked
@@ -127,8 +109,14 @@ impl ProtocolError {
             | Self::UnexpectedContinuation
             | Self::ExpectedContinuation
             | Self::CloseTooShort
-            | Self::InvalidCloseCode(_)
-            | Self::InvalidUtf8 => Fault::PeerMisbehaved,
+            | Self::InvalidCloseCode(_) => (Fault::PeerMisbehaved, CloseCode::PROTOCOL),
+            Self::InvalidUtf8 => (Fault::PeerMisbehaved, CloseCode::INVALID_DATA),
+            Self::FrameTooLarge { .. } | Self::MessageTooLarge { .. } => {
+                (Fault::LimitExceeded, CloseCode::TOO_BIG)
+            }
+            Self::TooManyFragments(_) | Self::MessageTooSlow(_) | Self::TooManyControlFrames(_) => {
+                (Fault::LimitExceeded, CloseCode::POLICY)
+            }
         }
     }
 }

@@ -144,9 +144,10 @@ impl Outbox {
     pub(crate) fn clear(&self, signals: u8) {
         self.signals.fetch_and(!signals, Ordering::AcqRel);
     }
+}
 
-    // ---- for everyone who holds a socket
-
+/// For everyone who holds a socket.
+impl Outbox {
     pub(crate) fn send(&self, config: &Config, message: Message<'_>) -> SendStatus {
         let mut inner = self.lock();
         let refused = self.has(signal::OVERFLOW | signal::TERMINATE);
@@ -254,9 +255,10 @@ impl Outbox {
         }
         inner.waiters.take_if(|waiters| waiters.0.is_empty());
     }
+}
 
-    // ---- for the connection's task
-
+/// For the connection's task.
+impl Outbox {
     pub(crate) fn set_turn(&self, turn: bool) {
         self.turn.store(turn, Ordering::Relaxed);
     }
