@@ -31,6 +31,9 @@ struct Cli {
     /// How many connections to hold idle for the memory row.
     #[arg(long, default_value_t = 10_000)]
     idle: usize,
+    /// Only the rows whose name contains this, such as `1 MB` or `idle`.
+    #[arg(long, default_value = "")]
+    only: String,
     /// A file to write the results to as JSON.
     #[arg(long)]
     json: Option<std::path::PathBuf>,

@@ -47,15 +47,17 @@ pub(crate) fn run(cli: &Cli) -> Result {
     let mut rows = Vec::new();
     println!("| work | server | median | lowest | highest | sockeye / this |");
     println!("|---|---|---|---|---|---|");
-    for work in ROWS {
+    for work in ROWS.into_iter().filter(|work| work.name.contains(&cli.only)) {
         let samples = runtime.block_on(cpu_per_message(cli, work))?;
         rows.push(Row::new(work.name, "server CPU per message, ns", samples));
     }
-    let [fresh, used] = runtime.block_on(memory_per_connection(cli))?;
-    rows.push(Row::new("idle connection", "memory, bytes", fresh));
-    rows.push(Row::new("idle connection that has echoed once", "memory, bytes", used));
-    let waiting = runtime.block_on(memory_per_waiting_handler(cli))?;
-    rows.push(Row::new("connection whose handler waits", "memory, bytes", [waiting]));
+    if "idle connection".contains(&cli.only) {
+        let [fresh, used] = runtime.block_on(memory_per_connection(cli))?;
+        rows.push(Row::new("idle connection", "memory, bytes", fresh));
+        rows.push(Row::new("idle connection that has echoed once", "memory, bytes", used));
+        let waiting = runtime.block_on(memory_per_waiting_handler(cli))?;
+        rows.push(Row::new("connection whose handler waits", "memory, bytes", [waiting]));
+    }
     if let Some(path) = &cli.json {
         std::fs::write(path, serde_json::to_string_pretty(&rows)?)?;
     }

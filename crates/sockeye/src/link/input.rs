@@ -44,7 +44,7 @@ impl<T: Io> Parts<T> {
     fn poll_read(&mut self, cx: &mut Context<'_>, size: usize) -> Option<ReadBuffer> {
         let Poll::Ready(read) = self.transport.poll_read(cx, size) else {
             self.flags.set(MUCH, false);
-            self.messages = 0;
+            self.used = 0;
             return None;
         };
         match read {

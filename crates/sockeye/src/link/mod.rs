@@ -24,8 +24,13 @@ use crate::{
     transport::{Io, Transport},
 };
 
-/// So many messages are handled before the other tasks get their turn.
-const MESSAGES_A_TURN: u8 = 128;
+/// What a peer can use up before the other tasks get their turn: a message takes 1.
+const TURN: u8 = 128;
+
+/// What a full large buffer takes of a turn, so that a turn is 1 MiB at most. With one such buffer a
+/// turn, several long messages at a time are in parts, and glibc gives their memory back to the
+/// system after each: echoing 1 MB then cost three times as much.
+const LARGE_READ: u8 = 16;
 
 /// How many pings and pongs are kept for the handler that is busy; the oldest go first. They have
 /// been answered all the same.
@@ -89,8 +94,8 @@ struct Parts<T> {
     /// Signals that have been acted upon.
     seen: u8,
     flags: Flags,
-    /// How many messages there were since the other tasks had their turn.
-    messages: u8,
+    /// What is used up of the turn.
+    used: u8,
 }
 
 /// Five yes-or-nos in one byte, as an idle connection is not much more than its task.
@@ -167,7 +172,7 @@ impl<T: Io> Link<T> {
                 phase: Phase::New,
                 seen: 0,
                 flags: REARM,
-                messages: 0,
+                used: 0,
             },
             timer,
         }
@@ -187,14 +192,14 @@ impl<T: Io> Link<T> {
         rest: &mut &'b mut [u8],
     ) -> Option<Message<'b>> {
         let parts = self.project().io;
-        while parts.messages < MESSAGES_A_TURN
+        while parts.used < TURN
             && parts.deferred.is_none()
             && !(parts.phase == Phase::Open && parts.has_signal(signal::PRESSURE))
         {
             match parts.next_event(rest)? {
                 // "No message after close was asked for locally".
                 Event::Message(message) if parts.is_open() => {
-                    parts.messages += 1;
+                    parts.used += 1;
                     parts.deadlines.on_message();
                     return Some(message);
                 }
@@ -210,14 +215,14 @@ impl<T: Io> Link<T> {
         if parts.deadlines.on_turn(parts.inbound.is_incomplete()) {
             parts.flags.set(REARM, true);
         }
-        // A peer that fills even a large buffer has had its turn; so has one whose messages are many.
-        let was_long =
-            (buffer.is_full() && buffer.size() == LARGE) || parts.messages == MESSAGES_A_TURN;
+        if buffer.is_full() && buffer.size() == LARGE {
+            parts.used = parts.used.saturating_add(LARGE_READ);
+        }
         if left > 0 && parts.phase < Phase::Flushing {
             buffer.set_left(left);
             parts.buffer = Some(buffer);
         }
-        parts.flags.set(PAUSE, was_long || left > 0);
+        parts.flags.set(PAUSE, parts.used >= TURN || left > 0);
     }
 
     /// The bytes of [`Next::Bytes`].
@@ -261,7 +266,7 @@ impl<T: Io> Link<T> {
                 return Poll::Ready(Next::Over);
             }
             if this.io.flags.take(PAUSE) {
-                this.io.messages = 0;
+                this.io.used = 0;
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
