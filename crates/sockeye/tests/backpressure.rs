@@ -707,6 +707,7 @@ fn a_peer_that_sends_after_an_overflow_keeps_nobody_busy() {
     without_spinning(|| async {
         let (mut peer, mut calls, socket) = connect(1024).await;
         socket.send(vec![7; 128 * 1024]);
+        settle().await; // so that this frame is on the wire, and stays
         assert_eq!(socket.send(vec![7; 1024 * 1024]), OVERFLOW);
         settle().await;
         peer.send("hello").await;
