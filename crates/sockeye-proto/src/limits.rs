@@ -33,7 +33,8 @@ pub struct Limits {
     /// connection ends with 1008. Time in which this side did not read does not count.
     pub message_time: Duration,
     /// The most pings and pongs in a second; default 1000. Beyond it the connection ends with 1008.
-    /// From 65,535 on there is no limit. Answers never queue up, whatever this is: see [`ControlFrames`](crate::ControlFrames).
+    /// From 65,535 on there is no limit. Answers never queue up, whatever this is: see
+    /// [`ControlFrames`](crate::ControlFrames).
     pub control_rate: u32,
 }
 

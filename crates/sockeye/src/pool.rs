@@ -1,6 +1,10 @@
 //! Buffers that are lent for a turn: an idle connection owns none.
 
-use std::{cell::RefCell, ops::Deref, ops::DerefMut};
+use std::{
+    cell::RefCell,
+    ops::{Deref, DerefMut},
+    thread::LocalKey,
+};
 
 use crate::queue::Queue;
 
@@ -58,8 +62,8 @@ pub(crate) struct Storage {
 impl ReadBuffer {
     /// A buffer of `size` bytes, [`SMALL`] or [`LARGE`].
     pub(crate) fn take(size: usize) -> Self {
-        let shelf = if size == SMALL { &SMALL_BUFFERS } else { &LARGE_BUFFERS };
-        let kept = shelf.with_borrow_mut(|shelf| shelf.take(|storage| storage.size()));
+        let kept = shelf(size)
+            .and_then(|shelf| shelf.with_borrow_mut(|shelf| shelf.take(|storage| storage.size())));
         Self(Some(kept.unwrap_or_else(|| Storage::new(vec![0; size]))))
     }
 
@@ -131,13 +135,18 @@ impl Drop for ReadBuffer {
         let Some(mut storage) = self.0.take() else { return };
         (storage.filled, storage.used) = (0, 0);
         let size = storage.size();
-        let shelf = match size {
-            SMALL => &SMALL_BUFFERS,
-            LARGE => &LARGE_BUFFERS,
-            _ => return,
-        };
+        let Some(shelf) = shelf(size) else { return };
         // A thread that is ending has no shelf any more; then the buffer is simply freed.
         let _ = shelf.try_with(|shelf| shelf.borrow_mut().put(storage, size));
+    }
+}
+
+/// Where this thread keeps buffers of this size, if it does.
+fn shelf(size: usize) -> Option<&'static LocalKey<RefCell<Shelf<Storage>>>> {
+    match size {
+        SMALL => Some(&SMALL_BUFFERS),
+        LARGE => Some(&LARGE_BUFFERS),
+        _ => None,
     }
 }
 
