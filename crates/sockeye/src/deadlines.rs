@@ -16,6 +16,7 @@ const MILLIS: u64 = 16;
 
 impl Tick {
     const START: Self = Self(NonZeroU32::MIN);
+    pub(crate) const NEVER: Self = Self(NonZeroU32::MAX);
 
     /// Now, on a connection opened at `epoch`.
     pub(crate) fn now(epoch: Instant) -> Self {

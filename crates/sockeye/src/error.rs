@@ -1,6 +1,11 @@
 //! The errors that users meet.
 
-use std::{any::Any, fmt, io, time::Duration};
+use std::{
+    any::Any,
+    fmt, io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
 
 /// Any error; what `?` in a handler converts into.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -25,7 +30,14 @@ pub struct Panicked {
 }
 
 impl Panicked {
-    pub(crate) fn new(payload: &(dyn Any + Send)) -> Self {
+    /// What `code` gives, or its panic. Whatever the panic left half done belongs to the one connection
+    /// or request it was about, which ends with it.
+    #[inline]
+    pub(crate) fn catch<R>(code: impl FnOnce() -> R) -> Result<R, Self> {
+        catch_unwind(AssertUnwindSafe(code)).map_err(|panic| Self::new(&*panic))
+    }
+
+    fn new(payload: &(dyn Any + Send)) -> Self {
         let message = payload
             .downcast_ref::<&str>()
             .map(|text| (*text).to_owned())

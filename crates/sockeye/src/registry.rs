@@ -34,6 +34,22 @@ pub(crate) struct Registration {
     key: AtomicU32,
 }
 
+/// Ends the connection for all who hold its socket when it is dropped, however that comes: with the
+/// task of the connection, or before there is one. It is there from the acceptance of the handshake on.
+#[derive(Debug)]
+pub(crate) struct Owner {
+    pub(crate) socket: Socket,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        let shared = &self.socket.0;
+        shared.outbox.finish("the connection was dropped");
+        shared.outbox.forget_waker();
+        shared.registration.remove();
+    }
+}
+
 impl Registry {
     /// All connections there will ever be.
     pub(crate) fn stop(&self) -> Vec<Socket> {

@@ -3,7 +3,6 @@
 use std::{
     future::{Future, poll_fn},
     mem,
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
@@ -16,6 +15,7 @@ use sockeye_proto::{CloseCode, Message};
 use crate::{
     Error, Handler, Panicked, Result, Session, Socket,
     link::{Link, Next},
+    registry::Owner,
     transport::Io,
 };
 
@@ -26,6 +26,7 @@ pub(crate) struct Start<T, H: Handler> {
     pub(crate) early: Bytes,
     pub(crate) handler: Arc<H>,
     pub(crate) session: Session<H::Data>,
+    pub(crate) owner: Owner,
 }
 
 /// Makes the call, awaits it, and gives its outcome.
@@ -40,8 +41,8 @@ macro_rules! call {
 /// An idle connection is little more than this future, so every local that lives across an await
 /// counts, and what a `match` looks at lives as long as its arms.
 pub(crate) async fn run<T: Io, H: Handler>(start: Box<Start<T, H>>) {
-    let Start { io, early, handler, mut session } = unbox(start);
-    let mut link = pin!(Link::new(io, early, session.socket.clone()));
+    let Start { io, early, handler, mut session, owner } = unbox(start);
+    let mut link = pin!(Link::new(io, early, owner));
     loop {
         let next = poll_fn(|cx| link.as_mut().poll_next(cx)).await;
         match next {
@@ -107,13 +108,6 @@ fn unbox<T>(value: Box<T>) -> T {
     *value
 }
 
-/// What `code` gives, or its panic as an error. Whatever the panic left half done belongs to this one
-/// connection, which is closed for it.
-#[inline]
-fn catch<R>(code: impl FnOnce() -> R) -> Result<R> {
-    catch_unwind(AssertUnwindSafe(code)).map_err(|panic| Panicked::new(&*panic).into())
-}
-
 fn report(socket: &Socket, error: &Error) {
     let cause = error.source().map(tracing::field::display);
     tracing::error!(id = %socket.id(), %error, cause, "handler failed; closing with 1011");
@@ -172,9 +166,9 @@ impl<'a, 'b, F, T: Io> Call<'a, 'b, F, T> {
 impl<F> Made<F> {
     #[inline]
     fn by(make: impl FnOnce() -> F) -> Self {
-        match catch(make) {
+        match Panicked::catch(make) {
             Ok(future) => Self::Future { future },
-            Err(error) => Self::Panicked { error: Some(error) },
+            Err(panicked) => Self::Panicked { error: Some(panicked.into()) },
         }
     }
 }
@@ -191,7 +185,7 @@ impl<'b, F: Future<Output = Result>, T: Io> Future for Call<'_, 'b, F, T> {
             MadeProjection::Panicked { error } => error.take().map(Err),
             MadeProjection::Future { future } => {
                 this.link.set_turn(true);
-                let polled = catch(|| future.poll(cx));
+                let polled = Panicked::catch(|| future.poll(cx));
                 this.link.set_turn(false);
                 match polled {
                     Ok(Poll::Ready(outcome)) => Some(outcome),
@@ -199,7 +193,7 @@ impl<'b, F: Future<Output = Result>, T: Io> Future for Call<'_, 'b, F, T> {
                         ready!(this.link.as_mut().poll_behind(cx, this.rest));
                         None
                     }
-                    Err(panicked) => Some(Err(panicked)),
+                    Err(panicked) => Some(Err(panicked.into())),
                 }
             }
         };

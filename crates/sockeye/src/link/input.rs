@@ -32,7 +32,7 @@ impl<T: Io> Parts<T> {
             return None;
         }
         if self.flags.take(DEAF) {
-            self.deadlines.on_deaf(self.owner.now());
+            self.deadlines.on_deaf(self.now());
         }
         if self.buffer.is_none() {
             self.buffer = self.poll_read(cx, if self.flags.has(MUCH) { LARGE } else { SMALL });
@@ -50,7 +50,7 @@ impl<T: Io> Parts<T> {
         match read {
             Ok(buffer) if !buffer.is_empty() => {
                 self.flags.set(MUCH, buffer.is_full());
-                self.deadlines.on_heard(self.owner.now());
+                self.deadlines.on_heard(self.now());
                 Some(buffer)
             }
             Ok(_) => {

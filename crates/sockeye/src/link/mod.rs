@@ -17,10 +17,11 @@ use sockeye_proto::{Event, Extension, Inbound, Message, OpCode, ProtocolError, R
 use tokio::time::{Sleep, sleep_until};
 
 use crate::{
-    Close, Error, Result, Socket,
+    Close, Error, Result,
     deadlines::{Deadlines, Tick},
     outbox::signal,
     pool::{LARGE, ReadBuffer},
+    registry::Owner,
     transport::{Io, Transport},
 };
 
@@ -136,31 +137,12 @@ struct Deferred {
     control: VecDeque<(OpCode, Vec<u8>)>,
 }
 
-/// Ends the connection for all who hold its socket, however the task ends.
-struct Owner {
-    socket: Socket,
-}
-
-impl Owner {
-    fn now(&self) -> Tick {
-        Tick::now(self.socket.0.epoch)
-    }
-}
-
-impl Drop for Owner {
-    fn drop(&mut self) {
-        let shared = &self.socket.0;
-        shared.outbox.finish("the task of the connection was dropped");
-        shared.outbox.forget_waker();
-        shared.registration.remove();
-    }
-}
-
 impl<T: Io> Link<T> {
-    pub(crate) fn new(io: T, early: Bytes, socket: Socket) -> Self {
-        let inbound = Inbound::new(&Role::Server, &socket.0.config.limits, Extension::None);
+    pub(crate) fn new(io: T, early: Bytes, owner: Owner) -> Self {
+        let shared = &owner.socket.0;
+        let inbound = Inbound::new(&Role::Server, &shared.config.limits, Extension::None);
         let buffer = (!early.is_empty()).then(|| ReadBuffer::of(early.into()));
-        let timer = sleep_until(socket.0.epoch);
+        let timer = sleep_until(shared.epoch);
         Self {
             io: Parts {
                 transport: Transport::new(io),
@@ -168,7 +150,7 @@ impl<T: Io> Link<T> {
                 deadlines: Deadlines::new(),
                 buffer,
                 deferred: None,
-                owner: Owner { socket },
+                owner,
                 phase: Phase::New,
                 seen: 0,
                 flags: REARM,
@@ -369,6 +351,18 @@ impl<T: Io> Parts<T> {
         self.on_last_frame();
     }
 
+    fn now(&self) -> Tick {
+        Tick::now(self.owner.socket.0.epoch)
+    }
+
+    /// Tells the deadlines of a change; the timer has to be set anew if something is due sooner now.
+    fn rearm_if(&mut self, change: impl FnOnce(&mut Deadlines, Tick) -> bool) {
+        let now = self.now();
+        if change(&mut self.deadlines, now) {
+            self.flags.set(REARM, true);
+        }
+    }
+
     /// Nothing more is expected from the peer.
     fn on_last_frame(&mut self) {
         self.buffer = None;
@@ -376,9 +370,7 @@ impl<T: Io> Parts<T> {
     }
 
     fn begin_end(&mut self, phase: Phase) {
-        if self.deadlines.on_closing(self.owner.now()) {
-            self.flags.set(REARM, true);
-        }
+        self.rearm_if(Deadlines::on_closing);
         self.phase = self.phase.max(phase);
     }
 

@@ -11,7 +11,7 @@ use tokio::{task::coop::unconstrained, time::Sleep};
 
 use super::{DEAF, Parts, Phase, REARM, YIELDED};
 use crate::{
-    deadlines::{Due, Tick},
+    deadlines::{Deadlines, Due, Tick},
     outbox::signal,
     transport::{Flush, Io},
 };
@@ -70,20 +70,17 @@ impl<T: Io> Parts<T> {
                 cx.waker().wake_by_ref();
             }
             Poll::Ready(Err(error)) => self.on_io_error(&error),
-            Poll::Pending => {
-                if self.deadlines.on_stall(self.owner.now()) {
-                    self.flags.set(REARM, true);
-                }
-            }
+            Poll::Pending => self.rearm_if(Deadlines::on_stall),
         }
     }
 
     /// Acts on what is due; true if that may have left something to write.
     fn poll_timer(&mut self, mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> bool {
-        if !timer.is_elapsed() && !self.flags.take(REARM) {
+        let rearm = self.flags.take(REARM);
+        if !timer.is_elapsed() && !rearm {
             return false;
         }
-        let now = self.owner.now();
+        let now = self.now();
         if self.flags.has(DEAF) {
             self.deadlines.on_deaf(now);
         }
@@ -94,10 +91,11 @@ impl<T: Io> Parts<T> {
             acted = true;
             self.on_due(due);
         }
-        if self.phase != Phase::Over
-            && let Some(next) = self.deadlines.next(&self.owner.socket.0.config)
-        {
-            timer.as_mut().reset(next.instant(self.owner.socket.0.epoch));
+        if self.phase != Phase::Over {
+            // Also where nothing is due: a timer that stays elapsed would be looked at in every poll.
+            let shared = &self.owner.socket.0;
+            let next = self.deadlines.next(&shared.config).unwrap_or(Tick::NEVER);
+            timer.as_mut().reset(next.instant(shared.epoch));
             // Not a matter of the task's budget, which the handler may have used up: the timer would
             // not be set, and nobody would set it later.
             let timer = pin!(unconstrained(timer));
@@ -113,9 +111,7 @@ impl<T: Io> Parts<T> {
             }
             Due::Dead => self.lose("no answer to a ping"),
             Due::Stalled => self.lose("the peer took nothing of what waits for it"),
-            Due::CloseTimeout => {
-                self.lose("the closing handshake was not answered");
-            }
+            Due::CloseTimeout => self.lose("the closing handshake was not answered"),
             Due::Idle => self.close(CloseCode::AWAY, "idle for too long"),
             Due::Lifetime => self.close(CloseCode::AWAY, "connected for too long"),
             Due::Broken(error) => self.fail(&error),

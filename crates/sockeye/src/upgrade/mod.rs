@@ -6,8 +6,8 @@ mod origin;
 
 use std::{
     convert::Infallible,
-    panic::AssertUnwindSafe,
-    pin::Pin,
+    future::poll_fn,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -34,7 +34,7 @@ pub use self::{
 };
 use crate::{
     Config, Handler, Panicked, Session, Socket,
-    registry::Registry,
+    registry::{Owner, Registry},
     run::{Start, run},
     transport::Io,
     upgrade::http1::Stream,
@@ -153,10 +153,11 @@ impl<H: Handler> Route<H> {
         let protocol = accept.protocol.map(String::into_boxed_str);
         let (registry, replaced) = server.map(|server| (server.registry, server.replaced)).unzip();
         let socket = Socket::new(handshake.peer_addr(), protocol, self.config, registry);
+        let owner = Owner { socket: socket.clone() };
         let session = Session { data: accept.data, socket };
         // In a box of its own, as a task lies at a multiple of 128 bytes: many short-lived ones of
         // that kind would leave holes between the connections that stay.
-        tokio::spawn(Box::pin(open(on_upgrade, replaced, self.handler, session)));
+        tokio::spawn(Box::pin(open(on_upgrade, replaced, self.handler, session, owner)));
         Ok(response.map(|()| Body::empty()))
     }
 
@@ -167,7 +168,11 @@ impl<H: Handler> Route<H> {
         began: Instant,
     ) -> Result<Accept<H::Data>, Rejection> {
         let deadline = began + self.config.handshake_timeout.min(LONGEST_HANDSHAKE);
-        let attach = CatchPanic(Box::pin(async { self.handler.attach(handshake).await }));
+        let mut attach = pin!(async { self.handler.attach(handshake).await });
+        let attach = poll_fn(|cx| match Panicked::catch(|| attach.as_mut().poll(cx)) {
+            Ok(poll) => poll.map(Ok),
+            Err(panicked) => Poll::Ready(Err(panicked)),
+        });
         match timeout_at(deadline, attach).await {
             Ok(Ok(result)) => result,
             Ok(Err(panicked)) => Err(Rejection::internal(&panicked.to_string())),
@@ -187,39 +192,23 @@ async fn open<H: Handler>(
     replaced: Option<Arc<AtomicBool>>,
     handler: Arc<H>,
     session: Session<H::Data>,
+    owner: Owner,
 ) {
     let upgraded = on_upgrade.await;
     // hyper hands the stream over after any answer, once the connection has no further request.
     if replaced.is_some_and(|replaced| replaced.load(Ordering::Acquire)) {
         tracing::debug!("the 101 was replaced by another answer: the connection is not opened");
-        session.socket.0.registration.remove();
         return;
     }
     match upgraded.map(http1::unwrap) {
-        Ok(Stream::Tcp(io, early)) => start(Start { io, early, handler, session }),
-        Ok(Stream::Other(io)) => start(Start { io, early: Bytes::new(), handler, session }),
-        Err(error) => {
-            tracing::debug!(%error, "the client left before the connection was open");
-            session.socket.0.registration.remove();
+        Ok(Stream::Tcp(io, early)) => start(Start { io, early, handler, session, owner }),
+        Ok(Stream::Other(io)) => {
+            start(Start { io, early: Bytes::new(), handler, session, owner });
         }
+        Err(error) => tracing::debug!(%error, "the client left before the connection was open"),
     }
 }
 
 fn start<T: Io, H: Handler>(start: Start<T, H>) {
     tokio::spawn(run(Box::new(start)));
-}
-
-/// A future whose panic is an error.
-struct CatchPanic<F>(Pin<Box<F>>);
-
-impl<F: Future> Future for CatchPanic<F> {
-    type Output = Result<F::Output, Panicked>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let polled = std::panic::catch_unwind(AssertUnwindSafe(|| self.0.as_mut().poll(cx)));
-        match polled {
-            Ok(poll) => poll.map(Ok),
-            Err(panic) => Poll::Ready(Err(Panicked::new(&*panic))),
-        }
-    }
 }
