@@ -7,6 +7,10 @@ use std::{
     time::Duration,
 };
 
+use sockeye_proto::handshake::client::{HandshakeError, OfferError};
+
+use crate::Close;
+
 /// Any error; what `?` in a handler converts into.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
@@ -52,6 +56,92 @@ impl Panicked {
 #[error("the connection is closed")]
 #[non_exhaustive]
 pub struct Closed;
+
+/// The connection ended, and not as it should: with a close frame from both sides.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the connection ended with {}: {}", close.code, close.reason)]
+#[non_exhaustive]
+pub struct Disconnected {
+    /// How it ended.
+    pub close: Close,
+}
+
+/// A client cannot connect. Its `Debug` is the sentence of its `Display` and those of its causes, as
+/// that is what a `main` that returns it prints.
+#[derive(thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The URL is none that can be connected to.
+    #[error("cannot connect to `{url}`: {hint}")]
+    #[non_exhaustive]
+    Url {
+        /// The URL that was given, without its password.
+        url: String,
+        #[doc(hidden)]
+        hint: &'static str,
+    },
+    /// A header that was set is none, or belongs to the handshake itself.
+    #[error("`{0}` cannot be a header of the request")]
+    Header(String),
+    /// The subprotocols cannot be offered.
+    #[error(transparent)]
+    Offer(#[from] OfferError),
+    /// The name in the URL has no address, or that could not be found out in time.
+    #[error("cannot find the address of `{host}`; check the name")]
+    #[non_exhaustive]
+    Resolve {
+        /// The name.
+        host: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// No TCP connection came about.
+    #[error("cannot connect to {address}: {hint}")]
+    #[non_exhaustive]
+    Connect {
+        /// Host and port.
+        address: String,
+        #[doc(hidden)]
+        hint: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The server does not speak HTTP, or ended the connection instead of answering.
+    #[error("the server did not answer the opening handshake as HTTP has it")]
+    Http(#[source] hyper::Error),
+    /// The server did not answer in time.
+    #[error("the server did not answer the opening handshake within {0:?}")]
+    HandshakeTimeout(Duration),
+    /// The server's answer does not open a connection; it is in the error.
+    #[error(transparent)]
+    Refused(#[from] HandshakeError),
+}
+
+impl ConnectError {
+    pub(crate) fn connect(address: String, source: io::Error) -> Self {
+        let hint = match source.kind() {
+            io::ErrorKind::ConnectionRefused => "nothing listens there",
+            io::ErrorKind::TimedOut => "it does not answer",
+            io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
+                "there is no way to it from here"
+            }
+            _ => "the system refused",
+        };
+        Self::Connect { address, hint, source }
+    }
+}
+
+impl fmt::Debug for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)?;
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
 
 /// A server cannot listen. Its `Debug` is the same sentence as its `Display`, as that is what a
 /// `main` that returns it prints.

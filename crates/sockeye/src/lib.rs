@@ -62,20 +62,27 @@ mod deadlines;
 mod link;
 mod run;
 mod transport;
+mod websocket;
 
+mod client;
 mod server;
 mod upgrade;
 
 pub mod testing;
 
+pub use client::Client;
 pub use closures::{AsyncAttach, AsyncCallback, AsyncSessionCallback, On, Outcome, on};
 pub use config::{Config, KeepAlive};
-pub use error::{Closed, Error, ListenError, Panicked, Result, ShutdownError};
+pub use error::{
+    Closed, ConnectError, Disconnected, Error, ListenError, Panicked, Result, ShutdownError,
+};
 pub use handler::{Handler, Session};
 pub use server::{Running, Server};
 pub use socket::{Close, ClosedBy, DropReason, SendStatus, Socket, State};
+pub use sockeye_proto::handshake::client::{HandshakeError, HandshakeFault, OfferError};
 pub use sockeye_proto::{Binary, CloseCode, Limits, Message, OpCode, Text, Utf8Bytes};
 pub use upgrade::{Accept, Handshake, Origins, Rejection, ws, ws_with};
+pub use websocket::{WebSocket, accept, accept_with};
 
 // What appears in signatures here, so that one dependency is enough to begin with.
 pub use axum;

@@ -144,14 +144,27 @@ impl Outbox {
     pub(crate) fn clear(&self, signals: u8) {
         self.signals.fetch_and(!signals, Ordering::AcqRel);
     }
+
+    pub(crate) fn role(&self) -> Role {
+        self.lock().connection.role()
+    }
+
+    /// Whether a message would be taken, if there is room.
+    pub(crate) fn takes_messages(&self) -> bool {
+        self.takes(&self.lock())
+    }
+
+    fn takes(&self, inner: &Inner) -> bool {
+        let is_cut = self.has(signal::OVERFLOW | signal::TERMINATE);
+        !is_cut && inner.connection.closing() == Closing::Open && !inner.ended
+    }
 }
 
 /// For everyone who holds a socket.
 impl Outbox {
     pub(crate) fn send(&self, config: &Config, message: Message<'_>) -> SendStatus {
         let mut inner = self.lock();
-        let refused = self.has(signal::OVERFLOW | signal::TERMINATE);
-        if refused || inner.connection.closing() != Closing::Open || inner.ended {
+        if !self.takes(&inner) {
             return SendStatus::Dropped(DropReason::Closed);
         }
         if inner.buffered > 0 && inner.buffered() + message.len() > config.outbox_limit {
@@ -243,7 +256,10 @@ impl Outbox {
         let mut inner = self.lock();
         let Waiters(list) = &mut **inner.waiters.get_or_insert_default();
         match list.iter_mut().find(|waiter| waiter.key == key) {
-            Some(known) => known.waker.clone_from(waker),
+            Some(known) => {
+                known.interest = interest;
+                known.waker.clone_from(waker);
+            }
             None => list.push(Waiter { key, interest, waker: waker.clone() }),
         }
     }

@@ -122,6 +122,7 @@ impl Close {
 
 impl Socket {
     pub(crate) fn new(
+        role: Role,
         peer_addr: Option<SocketAddr>,
         protocol: Option<Box<str>>,
         config: Arc<Config>,
@@ -134,7 +135,7 @@ impl Socket {
             protocol,
             config,
             registration: Registration::new(registry),
-            outbox: Outbox::new(Role::Server),
+            outbox: Outbox::new(role),
         }));
         socket.0.registration.add(&socket);
         socket
@@ -236,14 +237,8 @@ impl Socket {
     ///
     /// Safe: it only waits.
     pub async fn flushed(&self) -> Result<(), Closed> {
-        let position = self.0.outbox.position();
-        self.until(Interest::Flushed(position), |outbox| {
-            if outbox.has_ended() || outbox.has(signal::OVERFLOW | signal::TERMINATE) {
-                return Some(Err(Closed));
-            }
-            outbox.is_flushed(position).then_some(Ok(()))
-        })
-        .await
+        let (watch, position) = (Watch::new(self), self.0.outbox.position());
+        poll_fn(|cx| watch.poll_flushed(cx, position)).await
     }
 
     /// Waits until [`buffered`](Self::buffered) is at or below [`Config::low_water`].
@@ -256,15 +251,8 @@ impl Socket {
     ///
     /// Safe: it only waits.
     pub async fn writable(&self) -> Result<(), Closed> {
-        let low_water = self.0.config.low_water;
-        self.until(Interest::Writable(low_water), |outbox| {
-            let ends = outbox.has(signal::OVERFLOW | signal::TERMINATE);
-            if ends || outbox.closing() != Closing::Open || outbox.has_ended() {
-                return Some(Err(Closed));
-            }
-            (outbox.buffered() <= low_water).then_some(Ok(()))
-        })
-        .await
+        let watch = Watch::new(self);
+        poll_fn(|cx| watch.poll_writable(cx)).await
     }
 
     /// Waits for the end of the connection and says how it came.
@@ -273,33 +261,68 @@ impl Socket {
     ///
     /// Safe: it only waits.
     pub async fn closed(&self) -> Close {
-        self.until(Interest::End, |outbox| outbox.end().map(|close| Close::clone(&close))).await
-    }
-
-    async fn until<T>(&self, interest: Interest, check: impl Fn(&Outbox) -> Option<T>) -> T {
-        let watch = Watch { outbox: &self.0.outbox, key: Outbox::new_key(), interest };
-        poll_fn(|cx| watch.poll(cx, &check)).await
+        let watch = Watch::new(self);
+        poll_fn(|cx| watch.poll_closed(cx)).await
     }
 }
 
-/// Waits for changes of an outbox, and is forgotten there when dropped.
-struct Watch<'a> {
-    outbox: &'a Outbox,
+/// Waits for changes of an outbox, for one thing at a time, and is forgotten there when dropped.
+pub(crate) struct Watch {
+    socket: Socket,
     key: u64,
-    interest: Interest,
 }
 
-impl Watch<'_> {
-    fn poll<T>(&self, cx: &mut Context<'_>, check: impl Fn(&Outbox) -> Option<T>) -> Poll<T> {
+impl Watch {
+    pub(crate) fn new(socket: &Socket) -> Self {
+        Self { socket: socket.clone(), key: Outbox::new_key() }
+    }
+
+    /// Ready once all up to `position` has reached the kernel.
+    pub(crate) fn poll_flushed(
+        &self,
+        cx: &mut Context<'_>,
+        position: u64,
+    ) -> Poll<Result<(), Closed>> {
+        self.poll(cx, Interest::Flushed(position), |outbox| {
+            if outbox.has_ended() || outbox.has(signal::OVERFLOW | signal::TERMINATE) {
+                return Some(Err(Closed));
+            }
+            outbox.is_flushed(position).then_some(Ok(()))
+        })
+    }
+
+    /// Ready once no more than [`Config::low_water`] waits.
+    pub(crate) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
+        let low_water = self.socket.0.config.low_water;
+        self.poll(cx, Interest::Writable(low_water), |outbox| {
+            if !outbox.takes_messages() {
+                return Some(Err(Closed));
+            }
+            (outbox.buffered() <= low_water).then_some(Ok(()))
+        })
+    }
+
+    /// Ready once the connection has ended.
+    pub(crate) fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<Close> {
+        self.poll(cx, Interest::End, |outbox| outbox.end().map(|close| Close::clone(&close)))
+    }
+
+    fn poll<T>(
+        &self,
+        cx: &mut Context<'_>,
+        interest: Interest,
+        check: impl Fn(&Outbox) -> Option<T>,
+    ) -> Poll<T> {
+        let outbox = &self.socket.0.outbox;
         // First watch, then look: a change in between wakes.
-        self.outbox.watch(self.key, self.interest, cx.waker());
-        check(self.outbox).map_or(Poll::Pending, Poll::Ready)
+        outbox.watch(self.key, interest, cx.waker());
+        check(outbox).map_or(Poll::Pending, Poll::Ready)
     }
 }
 
-impl Drop for Watch<'_> {
+impl Drop for Watch {
     fn drop(&mut self) {
-        self.outbox.unwatch(self.key);
+        self.socket.0.outbox.unwatch(self.key);
     }
 }
 

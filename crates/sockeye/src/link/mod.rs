@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use pin_project_lite::pin_project;
-use sockeye_proto::{Event, Extension, Inbound, Message, OpCode, ProtocolError, Role};
+use sockeye_proto::{Event, Extension, Inbound, Message, OpCode, ProtocolError};
 use tokio::time::{Sleep, sleep_until};
 
 use crate::{
@@ -140,7 +140,7 @@ struct Deferred {
 impl<T: Io> Link<T> {
     pub(crate) fn new(io: T, early: Bytes, owner: Owner) -> Self {
         let shared = &owner.socket.0;
-        let inbound = Inbound::new(&Role::Server, &shared.config.limits, Extension::None);
+        let inbound = Inbound::new(&shared.outbox.role(), &shared.config.limits, Extension::None);
         let buffer = (!early.is_empty()).then(|| ReadBuffer::of(early.into()));
         let timer = sleep_until(shared.epoch);
         Self {
@@ -182,6 +182,9 @@ impl<T: Io> Link<T> {
                 // "No message after close was asked for locally".
                 Event::Message(message) if parts.is_open() => {
                     parts.used += 1;
+                    // The call before this one has ended, though it may have waited: what others sent
+                    // because of it, as the user of a `WebSocket` does, can wait for this one's, too.
+                    parts.flags.set(YIELDED, false);
                     parts.deadlines.on_message();
                     return Some(message);
                 }

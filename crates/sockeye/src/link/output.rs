@@ -2,11 +2,12 @@
 
 use std::{
     future::Future,
+    io,
     pin::{Pin, pin},
     task::{Context, Poll},
 };
 
-use sockeye_proto::{CloseCode, CloseFrame};
+use sockeye_proto::{CloseCode, CloseFrame, Role};
 use tokio::{task::coop::unconstrained, time::Sleep};
 
 use super::{DEAF, Parts, Phase, REARM, YIELDED};
@@ -55,7 +56,7 @@ impl<T: Io> Parts<T> {
         let others_too = self.flags.take(YIELDED);
         match self.transport.poll_flush(cx, &shared.outbox, &shared.config, others_too, progress) {
             Poll::Ready(Ok(Flush::Done)) if self.phase == Phase::Flushing => {
-                match self.transport.poll_shutdown(cx) {
+                match self.poll_end_of_output(cx) {
                     Poll::Ready(Ok(())) => {
                         self.phase = Phase::Lingering;
                         self.outbox().finish("");
@@ -71,6 +72,16 @@ impl<T: Io> Parts<T> {
             }
             Poll::Ready(Err(error)) => self.on_io_error(&error),
             Poll::Pending => self.rearm_if(Deadlines::on_stall),
+        }
+    }
+
+    /// Ends this side's direction. A client leaves that to the server, which should be the first to
+    /// end the TCP connection, so that the wait that TCP asks of the first (TIME_WAIT) keeps no client
+    /// from connecting again (RFC 6455 section 7.1.1).
+    fn poll_end_of_output(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.outbox().role() {
+            Role::Server => self.transport.poll_shutdown(cx),
+            Role::Client { .. } => Poll::Ready(Ok(())),
         }
     }
 

@@ -5,7 +5,7 @@ mod running;
 
 use std::fmt;
 
-use axum::Router;
+use axum::{Router, routing::MethodRouter};
 use tokio::net::{TcpListener, ToSocketAddrs};
 
 pub(crate) use self::accept::answer;
@@ -101,6 +101,17 @@ impl Server {
     #[must_use]
     pub fn ws_with<H: Handler>(mut self, path: &str, handler: H, config: Config) -> Self {
         self.router = self.router.route(path, ws_with(handler, config));
+        self
+    }
+
+    /// Adds any one route of axum's, such as that of [`accept`](crate::accept).
+    ///
+    /// # Panics
+    ///
+    /// The path is not one of axum's, or is taken.
+    #[must_use]
+    pub fn route(mut self, path: &str, route: MethodRouter) -> Self {
+        self.router = self.router.route(path, route);
         self
     }
 

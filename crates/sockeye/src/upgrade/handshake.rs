@@ -1,13 +1,15 @@
 //! What a handler sees of a request, and what it can answer.
 
-use std::{fmt, net::SocketAddr};
+use std::{fmt, mem, net::SocketAddr};
 
 use axum::{
     extract::{ConnectInfo, FromRequestParts, OriginalUri, RawPathParams},
     response::{IntoResponse, Response},
 };
 use cookie::Cookie;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header, request::Parts};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, header, request::Parts,
+};
 use sockeye_proto::handshake::list;
 
 /// The request that wants to become a connection, in [`attach`](crate::Handler::attach).
@@ -45,6 +47,13 @@ impl Handshake {
             |params| params.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect(),
         );
         Self { parts, params }
+    }
+
+    /// All of it, leaving an empty one behind.
+    pub(crate) fn take(&mut self) -> Self {
+        let (empty, ()) = Request::new(()).into_parts();
+        let parts = mem::replace(&mut self.parts, empty);
+        Self { parts, params: mem::take(&mut self.params) }
     }
 
     /// The part of the path that the route calls `name`, as `room` in `/room/{room}`, decoded.
@@ -182,7 +191,8 @@ impl<D> Accept<D> {
     }
 }
 
-fn belongs_to_handshake(name: &HeaderName) -> bool {
+/// Whether a header is for this library to set.
+pub(crate) fn belongs_to_handshake(name: &HeaderName) -> bool {
     *name == header::CONNECTION
         || *name == header::UPGRADE
         || *name == header::CONTENT_LENGTH

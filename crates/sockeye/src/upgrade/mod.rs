@@ -24,10 +24,11 @@ use axum::{
 use bytes::Bytes;
 use http::{HeaderValue, Request, StatusCode, header, request::Parts};
 use hyper::upgrade::OnUpgrade;
-use sockeye_proto::handshake::server::Upgrade;
+use sockeye_proto::{Role, handshake::server::Upgrade};
 use tokio::time::{Instant, timeout_at};
 use tower::Service;
 
+pub(crate) use self::handshake::belongs_to_handshake;
 pub use self::{
     handshake::{Accept, Handshake, Rejection},
     origin::Origins,
@@ -141,6 +142,7 @@ impl<H: Handler> Route<H> {
         let began = server.as_ref().and_then(|server| server.began).unwrap_or_else(Instant::now);
 
         let mut handshake = Handshake::new(parts).await;
+        let peer_addr = handshake.peer_addr();
         let accept = self.attach(&mut handshake, began).await?;
         if let Some(name) = accept.bad_header {
             return Err(Rejection::internal(&format!("`{name}` cannot be a header of the answer")));
@@ -152,7 +154,7 @@ impl<H: Handler> Route<H> {
 
         let protocol = accept.protocol.map(String::into_boxed_str);
         let (registry, replaced) = server.map(|server| (server.registry, server.replaced)).unzip();
-        let socket = Socket::new(handshake.peer_addr(), protocol, self.config, registry);
+        let socket = Socket::new(Role::Server, peer_addr, protocol, self.config, registry);
         let owner = Owner { socket: socket.clone() };
         let session = Session { data: accept.data, socket };
         // In a box of its own, as a task lies at a multiple of 128 bytes: many short-lived ones of
