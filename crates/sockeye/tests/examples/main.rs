@@ -21,7 +21,8 @@ use sockeye::OpCode;
 const TIME: Duration = Duration::from_secs(20);
 
 /// The programs, each with a test of its name below.
-const EXAMPLES: [&str; 7] = ["attach", "backpressure", "chat", "closures", "echo", "game", "gate"];
+const EXAMPLES: [&str; 9] =
+    ["attach", "backpressure", "chat", "client", "closures", "echo", "game", "gate", "loop"];
 
 #[test]
 fn every_example_is_tested_and_has_at_most_60_lines() {
@@ -95,6 +96,63 @@ fn chat() {
     assert_eq!(ana.recv_text(), "ben left");
     ana.send(OpCode::Binary, [1]);
     assert_eq!(ana.recv_close().0, 1011, "the handler takes text only");
+}
+
+#[test]
+fn client() {
+    let server = Program::start("echo");
+    let url = format!("ws://{}/echo", server.address);
+    let mut client = Program::start_with("client", &url);
+    assert_eq!(client.line(), format!("connected to {url}, subprotocol None"));
+    server.line();
+    for line in ["héllo", ""] {
+        client.type_line(line);
+        assert_eq!(client.line(), format!("< {line}"));
+    }
+    client.end_input();
+    assert_eq!(client.line(), r#"closed cleanly with 1000 "that was all" by Local"#);
+    assert_eq!(client.line(), "it is Closed");
+    assert!(server.line().ends_with(" has gone: 1000 that was all"));
+}
+
+#[test]
+fn client_of_a_server_that_goes_away() {
+    let server = Program::start("echo");
+    let url = format!("ws://{}/echo", server.address);
+    let client = Program::start_with("client", &url);
+    assert!(client.line().starts_with("connected to "));
+    server.terminate();
+    let closed = client.line();
+    assert_eq!(closed, r#"closed cleanly with 1001 "the server is shutting down" by Peer"#);
+    assert_eq!(client.line(), "it is Closed");
+}
+
+#[test]
+fn r#loop() {
+    let program = Program::start("loop");
+    let mut client = Client::connect(program.address, "/count?from=1000");
+    assert_eq!(client.recv_text(), "1000");
+    client.send_text("soon");
+    // It goes on counting meanwhile, once a second.
+    let is_count = |text: &str| text.parse::<u32>().is_ok();
+    let answer = loop {
+        let text = client.recv_text();
+        if !is_count(&text) {
+            break text;
+        }
+    };
+    assert_eq!(answer, "a number, or `faster`");
+    client.send_text("3");
+    for _ in 0..7 {
+        client.send_text("faster");
+    }
+    while client.recv_text() != "2" {}
+    assert_eq!(client.recv_text(), "1");
+    assert_eq!(client.recv_text(), "0");
+    assert_eq!(client.recv_close(), (1000, "lift off".to_owned()));
+
+    let mut failing = Client::connect(program.address, "/count?from=many");
+    assert_eq!(failing.recv_close().0, 1011);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! An example as a process of its own, ended with the test whatever way that ends.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
     net::SocketAddr,
     path::PathBuf,
     process::{Child, Command, Stdio},
@@ -21,10 +21,20 @@ pub(crate) struct Program {
 impl Program {
     /// Starts the example of this name on a free port and waits until it is ready.
     pub(crate) fn start(name: &str) -> Self {
+        let mut program = Self::start_with(name, "127.0.0.1:0");
+        let ready = program.line();
+        let address = ready.strip_prefix("listening on http://").expect("the line of readiness");
+        program.address = address.parse().expect("an address");
+        assert_ne!(program.address.port(), 0, "the port it got, not the one asked for");
+        program
+    }
+
+    /// Starts the example of this name with an argument.
+    pub(crate) fn start_with(name: &str, argument: &str) -> Self {
         let path = path(name);
         let mut child = Command::new(&path)
-            .arg("127.0.0.1:0")
-            .stdin(Stdio::null())
+            .arg(argument)
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap_or_else(|error| {
@@ -41,12 +51,25 @@ impl Program {
             }
         });
         // From here on a panic drops the program, and that ends its process.
-        let mut program = Self { child, lines, address: ([127, 0, 0, 1], 0).into() };
-        let ready = program.line();
-        let address = ready.strip_prefix("listening on http://").expect("the line of readiness");
-        program.address = address.parse().expect("an address");
-        assert_ne!(program.address.port(), 0, "the port it got, not the one asked for");
-        program
+        Self { child, lines, address: ([127, 0, 0, 1], 0).into() }
+    }
+
+    /// Types a line.
+    pub(crate) fn type_line(&mut self, line: &str) {
+        let stdin = self.child.stdin.as_mut().expect("its input has not ended");
+        writeln!(stdin, "{line}").expect("it reads what is typed");
+    }
+
+    /// Asks it to end, as a supervisor does.
+    pub(crate) fn terminate(&self) {
+        let id = self.child.id().to_string();
+        let status = Command::new("kill").args(["-TERM", &id]).status().expect("`kill` runs");
+        assert!(status.success(), "it is still there");
+    }
+
+    /// Ends the input.
+    pub(crate) fn end_input(&mut self) {
+        self.child.stdin = None;
     }
 
     /// The next line that it prints.
