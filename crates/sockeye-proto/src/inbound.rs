@@ -1,12 +1,13 @@
 //! Received bytes become events, in place.
 
-use std::mem;
+use std::{marker::PhantomData, mem};
 
 use bytes::Bytes;
 
 use crate::{
     Binary, CloseCode, CloseFrame, Header, Limits, MAX_HEADER, Mask, Message, OpCode,
     ProtocolError, Role, Text,
+    memory::{self, Heap, Memory},
     utf8::{self, GrowingText},
 };
 
@@ -44,8 +45,10 @@ pub enum Extension {
 /// A message that lies in the input whole is unmasked and checked there, and the event borrows it.
 /// Everything else is moved into a buffer of its own that exists until the message is complete, and
 /// then belongs to the event.
+///
+/// The memory of that buffer, once it is long, comes from `M`.
 #[derive(Debug)]
-pub struct Inbound {
+pub struct Inbound<M = Heap> {
     message_size: usize,
     frame_size: usize,
     fragments: u32,
@@ -54,6 +57,7 @@ pub struct Inbound {
     state: State,
     /// What has come in part. There rarely is anything, so it is kept out of the way.
     partial: Option<Box<Partial>>,
+    memory: PhantomData<fn() -> M>,
 }
 
 #[derive(Debug)]
@@ -101,6 +105,13 @@ const START: State = State::Header { bytes: [0; MAX_HEADER - 1], length: 0 };
 impl Inbound {
     /// Before the first byte behind the opening handshake; `role` is the role of this side.
     pub fn new(role: &Role, limits: &Limits, extension: Extension) -> Self {
+        Self::with_memory(role, limits, extension)
+    }
+}
+
+impl<M: Memory> Inbound<M> {
+    /// The same with a source of memory of its own for long messages.
+    pub fn with_memory(role: &Role, limits: &Limits, extension: Extension) -> Self {
         Self {
             message_size: limits.message_size,
             frame_size: limits.frame_size,
@@ -109,6 +120,7 @@ impl Inbound {
             extension,
             state: START,
             partial: None,
+            memory: PhantomData,
         }
     }
 
@@ -282,7 +294,7 @@ impl Inbound {
         }
         let partial = self.partial.get_or_insert_default();
         let assembly = partial.message.get_or_insert_with(|| Assembly::new(frame.opcode, false));
-        assembly.push(payload, frame, self.message_size)?;
+        assembly.push::<M>(payload, frame, self.message_size)?;
         if frame.remaining > 0 {
             return Ok(None);
         }
@@ -290,7 +302,7 @@ impl Inbound {
         self.state = START;
         // Control frames are whole by now, so nothing else is left in part.
         match fin.then(|| self.partial.take()).flatten().and_then(|partial| partial.message) {
-            Some(assembly) => assembly.finish().map(Some),
+            Some(assembly) => assembly.finish::<M>().map(Some),
             None => Ok(None),
         }
     }
@@ -350,7 +362,7 @@ impl Assembly {
 
     /// Appends a piece. The buffer doubles, so the time is linear, but never beyond what this frame
     /// can still fill if it is the last, nor beyond the limit: spare capacity is memory too.
-    fn push(
+    fn push<M: Memory>(
         &mut self,
         piece: &[u8],
         frame: &Payload,
@@ -362,8 +374,9 @@ impl Assembly {
             let of_message =
                 needed.saturating_add(usize::try_from(frame.remaining).unwrap_or(usize::MAX));
             let most = if frame.fin { of_message } else { message_size };
-            let target = (2 * self.buffer.capacity()).clamp(needed, most.max(needed));
-            self.buffer.reserve_exact(target - length);
+            let most = most.max(needed);
+            let target = (2 * self.buffer.capacity()).clamp(needed, most);
+            self.buffer.grow::<M>(target, message_size.max(needed));
         }
         match &mut self.buffer {
             Buffer::Text(text) => text.push(piece),
@@ -374,13 +387,17 @@ impl Assembly {
         }
     }
 
-    fn finish(self) -> Result<Event<'static>, ProtocolError> {
+    fn finish<M: Memory>(self) -> Result<Event<'static>, ProtocolError> {
         Ok(match self.buffer {
-            Buffer::Text(text) => Event::Message(Text::from(text.finish()?).into()),
-            Buffer::Bytes(bytes) if self.extended => {
-                Event::Extended(self.kind, Bytes::from(bytes).into())
+            Buffer::Text(text) => Event::Message(Text::from(text.finish::<M>()?).into()),
+            Buffer::Bytes(bytes) => {
+                let bytes = memory::share::<M>(bytes);
+                if self.extended {
+                    Event::Extended(self.kind, bytes.into())
+                } else {
+                    Event::Message(bytes.into())
+                }
             }
-            Buffer::Bytes(bytes) => Event::Message(bytes.into()),
         })
     }
 }
@@ -400,10 +417,10 @@ impl Buffer {
         }
     }
 
-    fn reserve_exact(&mut self, additional: usize) {
+    fn grow<M: Memory>(&mut self, capacity: usize, most: usize) {
         match self {
-            Self::Text(text) => text.reserve_exact(additional),
-            Self::Bytes(bytes) => bytes.reserve_exact(additional),
+            Self::Text(text) => text.grow::<M>(capacity, most),
+            Self::Bytes(bytes) => memory::grow::<M>(bytes, capacity, most),
         }
     }
 }

@@ -32,6 +32,7 @@ mod utf8;
 
 mod error;
 mod limits;
+mod memory;
 mod message;
 
 mod connection;
@@ -46,5 +47,6 @@ pub use frame::{Header, MAX_CONTROL_PAYLOAD, MAX_HEADER, OpCode};
 pub use inbound::{Event, Extension, Inbound};
 pub use limits::Limits;
 pub use mask::Mask;
+pub use memory::{Heap, Memory};
 pub use message::{Binary, CloseCode, CloseFrame, Message, Text};
 pub use utf8::Utf8Bytes;

@@ -5,7 +5,10 @@ use std::{fmt, ops::Deref};
 
 use bytes::Bytes;
 
-use crate::ProtocolError;
+use crate::{
+    ProtocolError,
+    memory::{self, Memory},
+};
 
 /// Shared bytes that are known to be UTF-8; a clone shares them.
 ///
@@ -85,8 +88,8 @@ impl GrowingText {
         self.bytes.capacity()
     }
 
-    pub(crate) fn reserve_exact(&mut self, additional: usize) {
-        self.bytes.reserve_exact(additional);
+    pub(crate) fn grow<M: Memory>(&mut self, capacity: usize, most: usize) {
+        memory::grow::<M>(&mut self.bytes, capacity, most);
     }
 
     pub(crate) fn push(&mut self, bytes: &[u8]) -> Result<(), ProtocolError> {
@@ -96,9 +99,9 @@ impl GrowingText {
     }
 
     /// The text, unless it breaks off within a character or something in it was refused.
-    pub(crate) fn finish(self) -> Result<Utf8Bytes, ProtocolError> {
+    pub(crate) fn finish<M: Memory>(self) -> Result<Utf8Bytes, ProtocolError> {
         match self.validator {
-            Validator::Boundary => Ok(Utf8Bytes(Bytes::from(self.bytes))),
+            Validator::Boundary => Ok(Utf8Bytes(memory::share::<M>(self.bytes))),
             Validator::Within { .. } | Validator::Failed => Err(ProtocolError::InvalidUtf8),
         }
     }
@@ -180,6 +183,7 @@ fn broken_off(bytes: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Heap;
     use proptest::prelude::*;
 
     /// Text, or text with a few bytes spoilt, or plain noise.
@@ -223,12 +227,12 @@ mod tests {
                 let accepted = text.push(chunk).is_ok();
                 prop_assert_eq!(accepted, can_become_text(&bytes[..fed]));
                 if !accepted {
-                    prop_assert!(text.finish().is_err());
+                    prop_assert!(text.finish::<Heap>().is_err());
                     return Ok(());
                 }
             }
             let whole = std::str::from_utf8(&bytes);
-            match (text.finish(), whole) {
+            match (text.finish::<Heap>(), whole) {
                 (Ok(text), Ok(expected)) => prop_assert_eq!(text.as_str(), expected),
                 (Err(_), Err(_)) => {}
                 (got, expected) => prop_assert!(false, "{got:?} against {expected:?}"),

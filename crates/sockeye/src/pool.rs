@@ -6,6 +6,8 @@ use std::{
     thread::LocalKey,
 };
 
+use sockeye_proto::Memory;
+
 use crate::queue::Queue;
 
 /// The first read of a turn: large enough for most turns, small enough to be kept by each of many
@@ -19,15 +21,19 @@ pub(crate) const LARGE: usize = 128 * 1024;
 /// What a thread keeps at most for reuse, in bytes, of read buffers and of queues each.
 const KEPT: usize = 1024 * 1024;
 
+/// The same of the memory of long messages: some of the longest that are allowed by default.
+const KEPT_LONG: usize = 4 * 1024 * 1024;
+
 thread_local! {
-    static SMALL_BUFFERS: RefCell<Shelf<Storage>> = const { RefCell::new(Shelf::new()) };
-    static LARGE_BUFFERS: RefCell<Shelf<Storage>> = const { RefCell::new(Shelf::new()) };
-    static QUEUES: RefCell<Shelf<Queue>> = const { RefCell::new(Shelf::new()) };
+    static SMALL_BUFFERS: RefCell<Shelf<Box<Storage>>> = const { RefCell::new(Shelf::new()) };
+    static LARGE_BUFFERS: RefCell<Shelf<Box<Storage>>> = const { RefCell::new(Shelf::new()) };
+    static QUEUES: RefCell<Shelf<Box<Queue>>> = const { RefCell::new(Shelf::new()) };
+    static LONG_MESSAGES: RefCell<Shelf<Vec<u8>>> = const { RefCell::new(Shelf::new()) };
 }
 
-/// Boxes of one kind, up to [`KEPT`] bytes.
+/// Things of one kind, and how many bytes they are in all.
 struct Shelf<T> {
-    items: Vec<Box<T>>,
+    items: Vec<T>,
     bytes: usize,
 }
 
@@ -36,14 +42,14 @@ impl<T> Shelf<T> {
         Self { items: Vec::new(), bytes: 0 }
     }
 
-    fn take(&mut self, size: impl FnOnce(&T) -> usize) -> Option<Box<T>> {
+    fn take(&mut self, size: impl FnOnce(&T) -> usize) -> Option<T> {
         let item = self.items.pop()?;
         self.bytes -= size(&item);
         Some(item)
     }
 
-    fn put(&mut self, item: Box<T>, size: usize) {
-        if self.bytes + size <= KEPT {
+    fn put(&mut self, item: T, size: usize, kept: usize) {
+        if self.bytes + size <= kept {
             self.bytes += size;
             self.items.push(item);
         }
@@ -137,12 +143,12 @@ impl Drop for ReadBuffer {
         let size = storage.size();
         let Some(shelf) = shelf(size) else { return };
         // A thread that is ending has no shelf any more; then the buffer is simply freed.
-        let _ = shelf.try_with(|shelf| shelf.borrow_mut().put(storage, size));
+        let _ = shelf.try_with(|shelf| shelf.borrow_mut().put(storage, size, KEPT));
     }
 }
 
 /// Where this thread keeps buffers of this size, if it does.
-fn shelf(size: usize) -> Option<&'static LocalKey<RefCell<Shelf<Storage>>>> {
+fn shelf(size: usize) -> Option<&'static LocalKey<RefCell<Shelf<Box<Storage>>>>> {
     match size {
         SMALL => Some(&SMALL_BUFFERS),
         LARGE => Some(&LARGE_BUFFERS),
@@ -153,7 +159,7 @@ fn shelf(size: usize) -> Option<&'static LocalKey<RefCell<Shelf<Storage>>>> {
 /// An empty queue.
 pub(crate) fn take_queue() -> Box<Queue> {
     QUEUES
-        .try_with(|shelf| shelf.borrow_mut().take(Queue::footprint))
+        .try_with(|shelf| shelf.borrow_mut().take(|queue| queue.footprint()))
         .ok()
         .flatten()
         .unwrap_or_default()
@@ -163,5 +169,25 @@ pub(crate) fn take_queue() -> Box<Queue> {
 pub(crate) fn return_queue(mut queue: Box<Queue>) {
     queue.reset();
     let size = queue.footprint();
-    let _ = QUEUES.try_with(|shelf| shelf.borrow_mut().put(queue, size));
+    let _ = QUEUES.try_with(|shelf| shelf.borrow_mut().put(queue, size, KEPT));
+}
+
+/// The memory of messages that are long and came in parts: reused, as an allocator that gives it back
+/// to the system each time, as that of glibc does, makes echoing 1 MB cost two or three times as much.
+#[derive(Debug)]
+pub(crate) struct LongMessages;
+
+impl Memory for LongMessages {
+    /// From here on glibc may take it from the system anew each time.
+    const LONG: usize = 128 * 1024;
+
+    fn take(least: usize, most: usize) -> Option<Vec<u8>> {
+        let fits = |buffer: &Vec<u8>| (least..=most).contains(&buffer.capacity());
+        LONG_MESSAGES.try_with(|shelf| shelf.borrow_mut().take(Vec::capacity)).ok()?.filter(fits)
+    }
+
+    fn give_back(buffer: Vec<u8>) {
+        let size = buffer.capacity();
+        let _ = LONG_MESSAGES.try_with(|shelf| shelf.borrow_mut().put(buffer, size, KEPT_LONG));
+    }
 }

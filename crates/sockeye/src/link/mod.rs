@@ -20,7 +20,7 @@ use crate::{
     Close, Error, Result,
     deadlines::{Deadlines, Tick},
     outbox::signal,
-    pool::{LARGE, ReadBuffer},
+    pool::{LARGE, LongMessages, ReadBuffer},
     registry::Owner,
     transport::{Io, Transport},
 };
@@ -84,7 +84,7 @@ pin_project! {
 
 struct Parts<T> {
     transport: Transport<T>,
-    inbound: Inbound,
+    inbound: Inbound<LongMessages>,
     deadlines: Deadlines,
     /// What was read and is not dealt with: early bytes, what came while a handler waited, or what a
     /// turn has left.
@@ -99,7 +99,7 @@ struct Parts<T> {
     used: u8,
 }
 
-/// Five yes-or-nos in one byte, as an idle connection is not much more than its task.
+/// Six yes-or-nos in one byte, as an idle connection is not much more than its task.
 #[derive(Clone, Copy, Debug)]
 struct Flags(u8);
 
@@ -113,6 +113,8 @@ const DEAF: Flags = Flags(1 << 2);
 const MUCH: Flags = Flags(1 << 3);
 /// The timer has to be set anew.
 const REARM: Flags = Flags(1 << 4);
+/// Input was left alone because of what lies untaken.
+const UNTAKEN: Flags = Flags(1 << 5);
 
 impl Flags {
     fn has(self, flag: Self) -> bool {
@@ -140,7 +142,8 @@ struct Deferred {
 impl<T: Io> Link<T> {
     pub(crate) fn new(io: T, early: Bytes, owner: Owner) -> Self {
         let shared = &owner.socket.0;
-        let inbound = Inbound::new(&shared.outbox.role(), &shared.config.limits, Extension::None);
+        let (role, limits) = (shared.outbox.role(), &shared.config.limits);
+        let inbound = Inbound::with_memory(&role, limits, Extension::None);
         let buffer = (!early.is_empty()).then(|| ReadBuffer::of(early.into()));
         let timer = sleep_until(shared.epoch);
         Self {
@@ -182,9 +185,6 @@ impl<T: Io> Link<T> {
                 // "No message after close was asked for locally".
                 Event::Message(message) if parts.is_open() => {
                     parts.used += 1;
-                    // The call before this one has ended, though it may have waited: what others sent
-                    // because of it, as the user of a `WebSocket` does, can wait for this one's, too.
-                    parts.flags.set(YIELDED, false);
                     parts.deadlines.on_message();
                     return Some(message);
                 }
@@ -333,8 +333,9 @@ impl<T: Io> Parts<T> {
     /// Sleeps, unless there is something to do.
     fn park(&mut self, cx: &Context<'_>) -> bool {
         let attention = (signal::CLOSE | signal::OVERFLOW | signal::TERMINATE) & !self.seen;
+        let untaken = self.flags.take(UNTAKEN);
         let writing = self.transport.writing().as_deref();
-        self.owner.socket.0.outbox.park(cx.waker(), attention, writing)
+        self.owner.socket.0.outbox.park(cx.waker(), attention, untaken, writing)
     }
 
     /// Whether a call has failed, and the handler was not told.
