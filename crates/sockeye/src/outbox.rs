@@ -38,6 +38,8 @@ pub(crate) mod signal {
     pub(crate) const TERMINATE: u8 = 1 << 4;
     /// The server ends: a handler that still runs is dropped too.
     pub(crate) const ABANDON: u8 = 1 << 5;
+    /// What was handed over to a `WebSocket` is not all taken: nothing more is handled.
+    pub(crate) const UNTAKEN: u8 = 1 << 6;
 }
 
 /// Bytes waiting for one peer. Senders push under a short lock; the connection's task takes all
@@ -217,6 +219,15 @@ impl Outbox {
         inner.unlock_and_notify();
     }
 
+    /// All that was handed over is taken. What has been sent because of it is as the handler's own:
+    /// it waits for nobody else.
+    pub(crate) fn on_taken(&self) {
+        let mut inner = self.lock();
+        self.clear(signal::UNTAKEN);
+        inner.own = true;
+        inner.wake();
+    }
+
     pub(crate) fn buffered(&self) -> usize {
         self.lock().buffered()
     }
@@ -279,17 +290,22 @@ impl Outbox {
         self.turn.store(turn, Ordering::Relaxed);
     }
 
+    /// A message was handed over.
+    pub(crate) fn on_handed_over(&self) {
+        self.set(signal::UNTAKEN);
+    }
+
     /// Takes what waits; `others_too` says that the tasks that were ready have run.
     pub(crate) fn take(&self, others_too: bool) -> Taken {
         let mut inner = self.lock();
         let control = inner.connection.control().take();
+        let own = std::mem::take(&mut inner.own);
         if inner.queue.is_none() && control.is_empty() {
             return Taken::Nothing;
         }
-        if control.is_empty() && !inner.own && !others_too {
+        if control.is_empty() && !own && !others_too {
             return Taken::Others;
         }
-        inner.own = false;
         inner.overtaking += control.len() as u32;
         let mut queue = inner.queue.take().unwrap_or_else(take_queue);
         if !control.is_empty() {
@@ -320,11 +336,20 @@ impl Outbox {
         }
     }
 
-    /// Goes to sleep, unless something is to be done: one of these signals, or something to write.
-    /// While a write is blocked by `writing`, only control frames count as that, and only if none is
-    /// under way.
-    pub(crate) fn park(&self, waker: &Waker, attention: u8, writing: Option<&Queue>) -> bool {
+    /// Goes to sleep, unless something is to be done: one of these signals, something to write, or
+    /// input that waits no longer for what was `untaken`. While a write is blocked by `writing`, only
+    /// control frames count as something to write, and only if none is under way.
+    pub(crate) fn park(
+        &self,
+        waker: &Waker,
+        attention: u8,
+        untaken: bool,
+        writing: Option<&Queue>,
+    ) -> bool {
         let mut inner = self.lock();
+        if untaken && !self.has(signal::UNTAKEN) {
+            return false;
+        }
         let to_write = writing.is_none() && inner.queue.is_some();
         let takes_control = writing.is_none_or(|queue| !queue.has_control());
         let control = takes_control && !inner.connection.control().is_empty();

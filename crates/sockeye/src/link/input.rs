@@ -4,7 +4,7 @@ use std::task::{Context, Poll};
 
 use sockeye_proto::{Event, OpCode};
 
-use super::{DEAF, MAX_DEFERRED, MUCH, Next, Parts, Phase};
+use super::{DEAF, MAX_DEFERRED, MUCH, Next, Parts, Phase, UNTAKEN};
 use crate::{
     outbox::signal,
     pool::{LARGE, ReadBuffer, SMALL},
@@ -29,6 +29,12 @@ impl<T: Io> Parts<T> {
         }
         if self.phase == Phase::Open && self.has_signal(signal::PRESSURE) {
             self.flags.set(DEAF, true);
+            return None;
+        }
+        if self.has_signal(signal::UNTAKEN) {
+            self.flags.set(UNTAKEN, true);
+            let mut rest: &mut [u8] = &mut [];
+            self.poll_ahead(cx, &mut rest);
             return None;
         }
         if self.flags.take(DEAF) {

@@ -99,7 +99,7 @@ where
     }
 
     async fn message(&self, session: &mut Session<Accepted>, message: Message<'_>) -> Result {
-        session.data.messages.give(message).await;
+        session.data.messages.give(&session.socket, message);
         Ok(())
     }
 
@@ -137,7 +137,7 @@ impl<F: Future<Output = Result>> Future for Supervised<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.project();
-        this.messages.hold();
+        this.messages.begin_poll();
         let polled = match Panicked::catch(|| this.function.poll(cx)) {
             Ok(polled) => polled,
             Err(panicked) => Poll::Ready(Err(panicked.into())),
@@ -149,7 +149,7 @@ impl<F: Future<Output = Result>> Future for Supervised<F> {
             }
             Poll::Ready(Ok(())) | Poll::Pending => CloseCode::AWAY,
         };
-        if this.messages.release() {
+        if this.messages.end_poll() {
             this.socket.close(code, "");
         }
         polled.map(drop)

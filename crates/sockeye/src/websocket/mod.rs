@@ -39,8 +39,8 @@ use crate::{Close, Closed, Disconnected, SendStatus, Socket, outbox::signal, soc
 /// ```
 ///
 /// It is a handle: the connection lives in a task of its own, so pings are answered, deadlines kept and
-/// messages written whether or not anyone waits in `recv`. One message at a time is handed over, and
-/// nothing more is read before it was taken; that is what slows down a peer that sends too fast.
+/// messages written whether or not anyone waits in `recv`. Nothing more is handled or read before the
+/// last message of the read before was taken; that is what slows down a peer that sends too fast.
 ///
 /// [`socket`](Self::socket) gives what other tasks send with. With [`Stream`] and [`Sink`] it fits
 /// into what is built on those; a send through `Sink` waits until the message is written, which
@@ -113,7 +113,7 @@ impl WebSocket {
     ///
     /// The closing goes on if this is dropped, once it has been polled.
     pub async fn close(&mut self, code: CloseCode, reason: impl Into<String>) -> Close {
-        self.messages.leave();
+        self.messages.leave(&self.socket);
         self.socket.close(code, reason);
         self.socket.closed().await
     }
@@ -132,7 +132,7 @@ impl WebSocket {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Message<'static>, Disconnected>>> {
-        Poll::Ready(match ready!(self.messages.poll_take(cx)) {
+        Poll::Ready(match ready!(self.messages.poll_take(cx, &self.socket)) {
             Some(message) => Some(Ok(message)),
             None => {
                 // It has ended before, with the reason that it has.
@@ -146,7 +146,7 @@ impl WebSocket {
 
 impl Drop for WebSocket {
     fn drop(&mut self) {
-        if self.messages.leave() {
+        if self.messages.leave(&self.socket) {
             let is_panic = thread::panicking();
             let code = if is_panic { CloseCode::INTERNAL_ERROR } else { CloseCode::AWAY };
             self.socket.close(code, "");
@@ -192,7 +192,7 @@ impl<'a> Sink<Message<'a>> for WebSocket {
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
-        self.messages.leave();
+        self.messages.leave(&self.socket);
         self.socket.close(CloseCode::NORMAL, "");
         self.watch.poll_closed(cx).map(|_| Ok(()))
     }
