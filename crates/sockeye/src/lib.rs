@@ -29,6 +29,8 @@
 //!   plain closures.
 //! - [`Session`] is one connection as its handler sees it, with data of its own.
 //! - [`Socket`] is the same connection for everyone else: a cheap clone that sends, closes and waits.
+//! - [`WebSocket`] is a connection as a loop, `while let Some(message) = ws.recv().await?`, for those who
+//!   prefer one: on the server by the route [`accept`], on the other end from [`Client::connect`].
 //! - [`Server`] listens, and shuts down in order. [`ws`] is the route alone, for any
 //!   [`axum::Router`].
 //! - [`Config`] holds the limits and deadlines of a route. Its defaults are safe on the open internet:

@@ -239,7 +239,8 @@ impl IntoFuture for Client {
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("url", &self.url).finish_non_exhaustive()
+        let url = target::without_password(&self.url);
+        f.debug_struct("Client").field("url", &url).finish_non_exhaustive()
     }
 }
 

@@ -56,8 +56,8 @@ fn authorization(user: &str) -> Option<HeaderValue> {
     Some(value)
 }
 
-/// A URL as an error may show it.
-fn without_password(url: &str) -> String {
+/// A URL as it may be shown.
+pub(super) fn without_password(url: &str) -> String {
     let authority = url.find("://").map_or(0, |position| position + 3);
     let end = url[authority..].find('/').map_or(url.len(), |position| authority + position);
     match url[authority..end].rfind('@') {
