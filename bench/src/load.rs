@@ -1,6 +1,6 @@
 //! The load: clients that send prepared frames and count what comes back.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sockeye_proto::{Message, Role, outbound};
 use tokio::{
@@ -22,8 +22,6 @@ pub(crate) struct Work {
     pub(crate) connections: usize,
     /// How many messages are on their way at once, on each connection.
     pub(crate) in_flight: usize,
-    /// By how much fewer messages are sent than the command line says.
-    pub(crate) divisor: usize,
 }
 
 /// Opens a connection to an echo server.
@@ -66,25 +64,35 @@ pub(crate) async fn send_once(connections: &mut [TcpStream], work: Work) -> Resu
     Ok(())
 }
 
-/// Echoes `messages` in all over these connections; gives them back.
+/// Echoes over all these connections for this long, and at least once; gives them back, and the
+/// number of messages.
 pub(crate) async fn echo(
     connections: Vec<TcpStream>,
     work: Work,
-    messages: usize,
-) -> Result<Vec<TcpStream>> {
-    let rounds = messages.div_ceil(work.connections * work.in_flight);
+    length: Duration,
+) -> Result<(Vec<TcpStream>, usize)> {
+    let end = Instant::now() + length;
     let mut tasks = JoinSet::new();
     for connection in connections {
-        tasks.spawn(echo_one(connection, work, rounds));
+        tasks.spawn(echo_one(connection, work, end));
     }
+    let mut awake = JoinSet::new();
+    awake.spawn(stay_awake());
     let mut connections = Vec::with_capacity(work.connections);
-    while let Some(connection) = tasks.join_next().await {
-        connections.push(connection??);
+    let mut messages = 0;
+    while let Some(echoed) = tasks.join_next().await {
+        let (connection, count) = echoed??;
+        connections.push(connection);
+        messages += count;
     }
-    Ok(connections)
+    Ok((connections, messages))
 }
 
-async fn echo_one(mut tcp: TcpStream, work: Work, rounds: usize) -> std::io::Result<TcpStream> {
+async fn echo_one(
+    mut tcp: TcpStream,
+    work: Work,
+    end: Instant,
+) -> std::io::Result<(TcpStream, usize)> {
     let payload = vec![b'a'; work.size];
     let message = match std::str::from_utf8(&payload) {
         Ok(text) if work.text => Message::from(text),
@@ -97,12 +105,24 @@ async fn echo_one(mut tcp: TcpStream, work: Work, rounds: usize) -> std::io::Res
         outbound::message(&Role::Server, &message, &mut back);
     }
     let mut received = vec![0; back.len()];
-    for _ in 0..rounds {
+    let mut messages = 0;
+    loop {
         let (mut reader, mut writer) = tcp.split();
         tokio::try_join!(writer.write_all(&there), reader.read_exact(&mut received))?;
         if received != back {
             return Err(std::io::Error::other("what came back is not what was sent"));
         }
+        messages += work.in_flight;
+        if Instant::now() >= end {
+            return Ok((tcp, messages));
+        }
     }
-    Ok(tcp)
+}
+
+/// Keeps the load from sleeping: a server that has to wake it would pay for that, and on a virtual
+/// machine more than for the message.
+async fn stay_awake() {
+    loop {
+        tokio::task::yield_now().await;
+    }
 }

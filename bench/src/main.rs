@@ -11,7 +11,7 @@ mod process;
 mod report;
 mod serve;
 
-use std::process::ExitCode;
+use std::{num::NonZeroUsize, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
@@ -23,11 +23,11 @@ struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
     /// How often each server is measured in each row; the median counts.
-    #[arg(long, default_value_t = 7)]
-    rounds: usize,
-    /// How many messages to echo in each measurement.
-    #[arg(long, default_value_t = 200_000)]
-    messages: usize,
+    #[arg(long, default_value = "7")]
+    rounds: NonZeroUsize,
+    /// How many seconds each measurement takes.
+    #[arg(long, default_value_t = 1.0)]
+    seconds: f64,
     /// How many connections to hold idle for the memory row.
     #[arg(long, default_value_t = 10_000)]
     idle: usize,
@@ -46,14 +46,17 @@ enum Command {
         /// Which one.
         peer: Peer,
     },
+    /// Keep a processor busy until the input ends.
+    Spin,
 }
 
-type Result<T = ()> = std::result::Result<T, Box<dyn std::error::Error>>;
+type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
         Some(Command::Serve { peer }) => serve::serve(peer),
+        Some(Command::Spin) => process::spin(),
         None => report::run(&cli),
     };
     match outcome {

@@ -1,11 +1,13 @@
 //! What is measured, and how it is told.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use crate::{
     Cli, Result,
     load::{self, Work},
-    process::{Process, pin_self},
+    process::{Awake, Process, pin_self},
     serve::Peer,
 };
 
@@ -14,12 +16,12 @@ const ROWS: [Work; 6] = [
     row("64 B, 32 in flight", 64, 1, 32),
     row("64 B, 100 connections", 64, 100, 1),
     row("64 B, 100 connections, 32 in flight", 64, 100, 32),
-    Work { divisor: 4, ..row("16 KiB", 16 * 1024, 10, 1) },
-    Work { text: true, divisor: 200, ..row("1 MB text", 1_000_000, 4, 1) },
+    row("16 KiB", 16 * 1024, 10, 1),
+    Work { text: true, ..row("1 MB text", 1_000_000, 4, 1) },
 ];
 
 const fn row(name: &'static str, size: usize, connections: usize, in_flight: usize) -> Work {
-    Work { name, size, text: false, connections, in_flight, divisor: 1 }
+    Work { name, size, text: false, connections, in_flight }
 }
 
 /// A figure of every server, in the order of [`Peer::ALL`].
@@ -43,6 +45,7 @@ struct Figure {
 /// Measures everything, prints a table, and writes JSON if asked.
 pub(crate) fn run(cli: &Cli) -> Result {
     pin_self()?;
+    let _awake = Awake::start()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut rows = Vec::new();
     println!("| work | server | median | lowest | highest | sockeye / this |");
@@ -69,15 +72,14 @@ type Samples = [Vec<f64>; Peer::ALL.len()];
 
 async fn cpu_per_message(cli: &Cli, work: Work) -> Result<Samples> {
     let mut samples = Samples::default();
-    let per_round = work.connections * work.in_flight;
-    let messages = (cli.messages / work.divisor).max(per_round).next_multiple_of(per_round);
-    for _ in 0..cli.rounds {
+    let length = Duration::try_from_secs_f64(cli.seconds)?;
+    for _ in 0..cli.rounds.get() {
         for (peer, samples) in Peer::ALL.into_iter().zip(&mut samples) {
             let server = Process::start(peer)?;
             let connections = load::connect_many(server.port, "/", work.connections).await?;
-            let connections = load::echo(connections, work, messages / 10).await?; // warm up
+            let (connections, _) = load::echo(connections, work, length / 10).await?; // warm up
             let before = server.cpu()?;
-            load::echo(connections, work, messages).await?;
+            let (_connections, messages) = load::echo(connections, work, length).await?;
             samples.push((server.cpu()? - before) as f64 / messages as f64);
         }
     }
@@ -86,9 +88,9 @@ async fn cpu_per_message(cli: &Cli, work: Work) -> Result<Samples> {
 
 /// Of connections that have done nothing, and of the same after one echo each.
 async fn memory_per_connection(cli: &Cli) -> Result<[Samples; 2]> {
-    let once = Work { divisor: 1, ..row("", 64, cli.idle, 1) };
+    let once = row("", 64, cli.idle, 1);
     let mut samples = [Samples::default(), Samples::default()];
-    for _ in 0..cli.rounds.min(3) {
+    for _ in 0..cli.rounds.get() {
         for (place, peer) in Peer::ALL.into_iter().enumerate() {
             let server = Process::start(peer)?;
             // What the first connection makes the process set up once is not the others'.
@@ -98,7 +100,7 @@ async fn memory_per_connection(cli: &Cli) -> Result<[Samples; 2]> {
             for samples in &mut samples {
                 let held = server.memory()?.saturating_sub(before);
                 samples[place].push(held as f64 / cli.idle as f64);
-                connections = load::echo(connections, once, cli.idle).await?;
+                (connections, _) = load::echo(connections, once, Duration::ZERO).await?;
             }
             drop(first);
         }
