@@ -15,7 +15,7 @@ use std::{num::NonZeroUsize, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
-use crate::serve::Peer;
+use crate::serve::{Contender, Expected};
 
 #[derive(Debug, Parser)]
 #[command(version, about)]
@@ -44,7 +44,9 @@ enum Command {
     /// Be one of the servers; prints its port, and runs until it is ended.
     Serve {
         /// Which one.
-        peer: Peer,
+        contender: Contender,
+        #[command(flatten)]
+        expected: Expected,
     },
     /// Keep a processor busy until the input ends.
     Spin,
@@ -55,7 +57,7 @@ type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
-        Some(Command::Serve { peer }) => serve::serve(peer),
+        Some(Command::Serve { contender, expected }) => serve::serve(contender, expected),
         Some(Command::Spin) => process::spin(),
         None => report::run(&cli),
     };

@@ -7,7 +7,7 @@ use std::{
     thread,
 };
 
-use crate::{Result, serve::Peer};
+use crate::{Result, load::Work, serve::Contender};
 
 /// A server in a process of its own, pinned to the first processor; ended when dropped.
 pub(crate) struct Process {
@@ -16,18 +16,21 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    pub(crate) fn start(peer: Peer) -> Result<Self> {
+    pub(crate) fn start(contender: Contender, work: Work) -> Result<Self> {
         let mut child = Command::new("taskset")
             .args(["-c", "0"])
             .arg(std::env::current_exe()?)
-            .args(["serve", peer.name()])
+            .args(["serve", contender.name()])
+            .args(["--size", &work.size.to_string()])
+            .args(["--in-flight", &work.in_flight.to_string()])
             .stdout(Stdio::piped())
             .spawn()
             .map_err(|error| format!("cannot start `taskset` (from util-linux): {error}"))?;
         let stdout = child.stdout.take().ok_or("no output")?;
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line)?;
-        let port = line.trim().parse().map_err(|_| format!("{} did not start", peer.name()))?;
+        let port =
+            line.trim().parse().map_err(|_| format!("{} did not start", contender.name()))?;
         Ok(Self { child, port })
     }
 

@@ -8,23 +8,24 @@ use crate::{
     Cli, Result,
     load::{self, Work},
     process::{Awake, Process, pin_self},
-    serve::Peer,
+    serve::Contender,
 };
 
-const ROWS: [Work; 6] = [
+const ROWS: [Work; 7] = [
     row("64 B, 1 in flight", 64, 1, 1),
     row("64 B, 32 in flight", 64, 1, 32),
-    row("64 B, 100 connections", 64, 100, 1),
-    row("64 B, 100 connections, 32 in flight", 64, 100, 32),
     row("16 KiB", 16 * 1024, 10, 1),
     Work { text: true, ..row("1 MB text", 1_000_000, 4, 1) },
+    row("64 B, 100 connections", 64, 100, 1),
+    row("64 B, 1000 connections", 64, 1000, 1),
+    row("64 B, 100 connections, 32 in flight", 64, 100, 32),
 ];
 
 const fn row(name: &'static str, size: usize, connections: usize, in_flight: usize) -> Work {
     Work { name, size, text: false, connections, in_flight }
 }
 
-/// A figure of every server, in the order of [`Peer::ALL`].
+/// A figure of every server, in the order of [`Contender::ALL`].
 #[derive(Debug, Serialize)]
 struct Row {
     work: &'static str,
@@ -68,14 +69,14 @@ pub(crate) fn run(cli: &Cli) -> Result {
 }
 
 /// A list for each server of its figure in each round.
-type Samples = [Vec<f64>; Peer::ALL.len()];
+type Samples = [Vec<f64>; Contender::ALL.len()];
 
 async fn cpu_per_message(cli: &Cli, work: Work) -> Result<Samples> {
     let mut samples = Samples::default();
     let length = Duration::try_from_secs_f64(cli.seconds)?;
     for _ in 0..cli.rounds.get() {
-        for (peer, samples) in Peer::ALL.into_iter().zip(&mut samples) {
-            let server = Process::start(peer)?;
+        for (contender, samples) in Contender::ALL.into_iter().zip(&mut samples) {
+            let server = Process::start(contender, work)?;
             let connections = load::connect_many(server.port, "/", work.connections).await?;
             let (connections, _) = load::echo(connections, work, length / 10).await?; // warm up
             let before = server.cpu()?;
@@ -91,8 +92,8 @@ async fn memory_per_connection(cli: &Cli) -> Result<[Samples; 2]> {
     let once = row("", 64, cli.idle, 1);
     let mut samples = [Samples::default(), Samples::default()];
     for _ in 0..cli.rounds.get() {
-        for (place, peer) in Peer::ALL.into_iter().enumerate() {
-            let server = Process::start(peer)?;
+        for (place, contender) in Contender::ALL.into_iter().enumerate() {
+            let server = Process::start(contender, once)?;
             // What the first connection makes the process set up once is not the others'.
             let first = load::connect(server.port, "/").await?;
             let before = server.memory()?;
@@ -111,11 +112,12 @@ async fn memory_per_connection(cli: &Cli) -> Result<[Samples; 2]> {
 /// Of connections whose handler holds a message and waits; sockeye's alone, as only there the buffer
 /// it was read into is lent.
 async fn memory_per_waiting_handler(cli: &Cli) -> Result<Vec<f64>> {
-    let server = Process::start(Peer::Sockeye)?;
+    let once = row("", 64, cli.idle, 1);
+    let server = Process::start(Contender::Sockeye, once)?;
     let first = load::connect(server.port, "/").await?;
     let before = server.memory()?;
     let mut connections = load::connect_many(server.port, "/wait", cli.idle).await?;
-    load::send_once(&mut connections, row("", 64, cli.idle, 1)).await?;
+    load::send_once(&mut connections, once).await?;
     let held = server.memory()?.saturating_sub(before);
     drop(first);
     Ok(vec![held as f64 / cli.idle as f64])
@@ -125,14 +127,14 @@ impl Row {
     /// Prints the row, too: a run takes minutes.
     fn new<const N: usize>(work: &'static str, unit: &'static str, samples: [Vec<f64>; N]) -> Self {
         let ours = &samples[0];
-        let servers: Vec<_> = Peer::ALL
+        let servers: Vec<_> = Contender::ALL
             .into_iter()
             .zip(&samples)
-            .map(|(peer, theirs)| {
+            .map(|(contender, theirs)| {
                 let ratios = ours.iter().zip(theirs).map(|(our, their)| our / their).collect();
                 let sorted = sorted(theirs.clone());
                 Figure {
-                    server: peer.name(),
+                    server: contender.name(),
                     median: sorted[sorted.len() / 2],
                     lowest: sorted[0],
                     highest: sorted[sorted.len() - 1],
