@@ -6,7 +6,9 @@
 //! messages per second, and only the ratio of two servers within a run means anything.
 #![forbid(unsafe_code)]
 
+mod figures;
 mod load;
+mod machine;
 mod process;
 mod report;
 mod serve;

@@ -6,7 +6,9 @@ use serde::Serialize;
 
 use crate::{
     Cli, Result,
+    figures::{Row, Samples, Unit},
     load::{self, Work},
+    machine::Machine,
     process::{Awake, Process, pin_self},
     serve::Contender,
 };
@@ -25,64 +27,76 @@ const fn row(name: &'static str, size: usize, connections: usize, in_flight: usi
     Work { name, size, text: false, connections, in_flight }
 }
 
-/// A figure of every server, in the order of [`Contender::ALL`].
+/// What is written as JSON.
 #[derive(Debug, Serialize)]
-struct Row {
-    work: &'static str,
-    unit: &'static str,
-    servers: Vec<Figure>,
+struct Report {
+    machine: Machine,
+    rounds: usize,
+    seconds: f64,
+    idle: usize,
+    rows: Vec<Row>,
 }
 
-#[derive(Debug, Serialize)]
-struct Figure {
-    server: &'static str,
-    median: f64,
-    lowest: f64,
-    highest: f64,
-    /// sockeye's figure divided by this one, round by round: the median.
-    ratio: f64,
-}
-
-/// Measures everything, prints a table, and writes JSON if asked.
+/// Measures everything, prints tables, and writes JSON if asked.
 pub(crate) fn run(cli: &Cli) -> Result {
-    pin_self()?;
-    let _awake = Awake::start()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut rows = Vec::new();
-    println!("| work | server | median | lowest | highest | sockeye / this |");
-    println!("|---|---|---|---|---|---|");
-    for work in ROWS.into_iter().filter(|work| work.name.contains(&cli.only)) {
-        let samples = runtime.block_on(cpu_per_message(cli, work))?;
-        rows.push(Row::new(work.name, "server CPU per message, ns", samples));
-    }
-    if "idle connection".contains(&cli.only) {
-        let [fresh, used] = runtime.block_on(memory_per_connection(cli))?;
-        rows.push(Row::new("idle connection", "memory, bytes", fresh));
-        rows.push(Row::new("idle connection that has echoed once", "memory, bytes", used));
-        let waiting = runtime.block_on(memory_per_waiting_handler(cli))?;
-        rows.push(Row::new("connection whose handler waits", "memory, bytes", [waiting]));
+    let machine = Machine::read()?;
+    let (rounds, seconds, idle) = (cli.rounds.get(), cli.seconds, cli.idle);
+    println!("{machine}- {rounds} rounds of {seconds} s; {idle} idle connections\n");
+    let rows = measure(cli)?;
+    println!("\n{}", Row::RATIOS);
+    for ratios in rows.iter().filter_map(Row::ratios) {
+        println!("{ratios}");
     }
     if let Some(path) = &cli.json {
-        std::fs::write(path, serde_json::to_string_pretty(&rows)?)?;
+        let report = Report { machine, rounds, seconds, idle, rows };
+        std::fs::write(path, serde_json::to_string_pretty(&report)?)?;
     }
     Ok(())
 }
 
-/// A list for each server of its figure in each round.
-type Samples = [Vec<f64>; Contender::ALL.len()];
+fn measure(cli: &Cli) -> Result<Vec<Row>> {
+    pin_self()?;
+    let _awake = Awake::start()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut rows = Vec::new();
+    // A run takes minutes, so each row is told at once.
+    let mut tell = |row: Row| {
+        print!("{row}");
+        rows.push(row);
+    };
+    println!("{}", Row::FIGURES);
+    for work in ROWS.into_iter().filter(|work| work.name.contains(&cli.only)) {
+        let samples = runtime.block_on(cpu_per_message(cli, work))?;
+        tell(Row::new(work.name, Unit::Nanoseconds, samples));
+    }
+    if "idle connection".contains(&cli.only) {
+        let [fresh, used] = runtime.block_on(memory_per_connection(cli))?;
+        tell(Row::new("idle connection", Unit::Bytes, fresh));
+        tell(Row::new("idle connection that has echoed once", Unit::Bytes, used));
+        let waiting = runtime.block_on(memory_per_waiting_handler(cli))?;
+        tell(Row::new("connection whose handler waits", Unit::Bytes, waiting));
+    }
+    Ok(rows)
+}
+
+/// Who comes when. Each round begins with another one, so that none always has the same place.
+fn turns(cli: &Cli) -> impl Iterator<Item = Contender> {
+    let all = Contender::ALL;
+    let place = move |round, turn| all[(round + turn) % all.len()];
+    (0..cli.rounds.get()).flat_map(move |round| (0..all.len()).map(move |turn| place(round, turn)))
+}
 
 async fn cpu_per_message(cli: &Cli, work: Work) -> Result<Samples> {
-    let mut samples = Samples::default();
     let length = Duration::try_from_secs_f64(cli.seconds)?;
-    for _ in 0..cli.rounds.get() {
-        for (contender, samples) in Contender::ALL.into_iter().zip(&mut samples) {
-            let server = Process::start(contender, work)?;
-            let connections = load::connect_many(server.port, "/", work.connections).await?;
-            let (connections, _) = load::echo(connections, work, length / 10).await?; // warm up
-            let before = server.cpu()?;
-            let (_connections, messages) = load::echo(connections, work, length).await?;
-            samples.push((server.cpu()? - before) as f64 / messages as f64);
-        }
+    let mut samples = Samples::new();
+    for contender in turns(cli) {
+        let server = Process::start(contender, work)?;
+        let connections = load::connect_many(server.port, "/", work.connections).await?;
+        let (connections, _) = load::echo(connections, work, length / 10).await?; // warm up
+        let before = server.cpu()?;
+        let (_connections, messages) = load::echo(connections, work, length).await?;
+        let used = server.cpu()? - before;
+        samples.entry(contender).or_default().push(used as f64 / messages as f64);
     }
     Ok(samples)
 }
@@ -90,73 +104,37 @@ async fn cpu_per_message(cli: &Cli, work: Work) -> Result<Samples> {
 /// Of connections that have done nothing, and of the same after one echo each.
 async fn memory_per_connection(cli: &Cli) -> Result<[Samples; 2]> {
     let once = row("", 64, cli.idle, 1);
-    let mut samples = [Samples::default(), Samples::default()];
-    for _ in 0..cli.rounds.get() {
-        for (place, contender) in Contender::ALL.into_iter().enumerate() {
-            let server = Process::start(contender, once)?;
-            // What the first connection makes the process set up once is not the others'.
-            let first = load::connect(server.port, "/").await?;
-            let before = server.memory()?;
-            let mut connections = load::connect_many(server.port, "/", cli.idle).await?;
-            for samples in &mut samples {
-                let held = server.memory()?.saturating_sub(before);
-                samples[place].push(held as f64 / cli.idle as f64);
-                (connections, _) = load::echo(connections, once, Duration::ZERO).await?;
-            }
-            drop(first);
+    let mut samples = [Samples::new(), Samples::new()];
+    for contender in turns(cli) {
+        let server = Process::start(contender, once)?;
+        // What the first connection makes the process set up once is not the others'.
+        let first = load::connect(server.port, "/").await?;
+        let before = server.memory()?;
+        let mut connections = load::connect_many(server.port, "/", cli.idle).await?;
+        for samples in &mut samples {
+            let held = server.memory()?.saturating_sub(before);
+            samples.entry(contender).or_default().push(held as f64 / cli.idle as f64);
+            (connections, _) = load::echo(connections, once, Duration::ZERO).await?;
         }
+        drop(first);
     }
     Ok(samples)
 }
 
-/// Of connections whose handler holds a message and waits; sockeye's alone, as only there the buffer
-/// it was read into is lent.
-async fn memory_per_waiting_handler(cli: &Cli) -> Result<Vec<f64>> {
+/// Of connections whose handler holds a message and waits; the `Handler`'s alone, as only there the
+/// buffer it was read into is lent.
+async fn memory_per_waiting_handler(cli: &Cli) -> Result<Samples> {
     let once = row("", 64, cli.idle, 1);
-    let server = Process::start(Contender::Sockeye, once)?;
-    let first = load::connect(server.port, "/").await?;
-    let before = server.memory()?;
-    let mut connections = load::connect_many(server.port, "/wait", cli.idle).await?;
-    load::send_once(&mut connections, once).await?;
-    let held = server.memory()?.saturating_sub(before);
-    drop(first);
-    Ok(vec![held as f64 / cli.idle as f64])
-}
-
-impl Row {
-    /// Prints the row, too: a run takes minutes.
-    fn new<const N: usize>(work: &'static str, unit: &'static str, samples: [Vec<f64>; N]) -> Self {
-        let ours = &samples[0];
-        let servers: Vec<_> = Contender::ALL
-            .into_iter()
-            .zip(&samples)
-            .map(|(contender, theirs)| {
-                let ratios = ours.iter().zip(theirs).map(|(our, their)| our / their).collect();
-                let sorted = sorted(theirs.clone());
-                Figure {
-                    server: contender.name(),
-                    median: sorted[sorted.len() / 2],
-                    lowest: sorted[0],
-                    highest: sorted[sorted.len() - 1],
-                    ratio: median(ratios),
-                }
-            })
-            .collect();
-        for Figure { server, median, lowest, highest, ratio } in &servers {
-            println!(
-                "| {work}: {unit} | {server} | {median:.0} | {lowest:.0} | {highest:.0} | {ratio:.2} |"
-            );
-        }
-        Self { work, unit, servers }
+    let mut samples = Vec::new();
+    for _ in 0..cli.rounds.get() {
+        let server = Process::start(Contender::Sockeye, once)?;
+        let first = load::connect(server.port, "/").await?;
+        let before = server.memory()?;
+        let mut connections = load::connect_many(server.port, "/wait", cli.idle).await?;
+        load::send_once(&mut connections, once).await?;
+        let held = server.memory()?.saturating_sub(before);
+        samples.push(held as f64 / cli.idle as f64);
+        drop(first);
     }
-}
-
-fn sorted(mut values: Vec<f64>) -> Vec<f64> {
-    values.sort_by(f64::total_cmp);
-    values
-}
-
-fn median(values: Vec<f64>) -> f64 {
-    let sorted = sorted(values);
-    sorted[sorted.len() / 2]
+    Ok(Samples::from([(Contender::Sockeye, samples)]))
 }

@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 
 use crate::Result;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Contender {
     /// sockeye's `Handler`.
     Sockeye,
@@ -39,9 +39,13 @@ impl Contender {
             Self::Fastwebsockets => "fastwebsockets",
         }
     }
+
+    pub(crate) fn is_peer(self) -> bool {
+        !matches!(self, Self::Sockeye | Self::SockeyeLoop)
+    }
 }
 
-/// What is going to be asked of a server. The peers are set up for it, as far as they have something
+/// What is going to be asked of a server. The peers are set up for it, as far as there is something
 /// to set; sockeye has its defaults in each row.
 #[derive(Args, Clone, Copy, Debug)]
 pub(crate) struct Expected {
