@@ -3,7 +3,8 @@
 //! The servers run one after another, in turns, each on one thread pinned to the first processor;
 //! the load comes from this process, pinned to the second. What counts is the time that the kernel
 //! says a server's threads were on a processor, divided by the messages echoed: it says more than
-//! messages per second, and only the ratio of two servers within a run means anything.
+//! messages per second, and only the ratio of two servers within a run means anything. How each
+//! server is set up, and what the figures do not say, is in `README.md`.
 #![forbid(unsafe_code)]
 
 mod figures;
