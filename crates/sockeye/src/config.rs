@@ -42,8 +42,9 @@ pub struct Config {
     /// How long a peer may take nothing at all of what waits for it before the connection is cut;
     /// default 30 s.
     pub write_timeout: Duration,
-    /// From how many waiting bytes on a send reports backpressure and nothing more is read from the
-    /// peer; default 64 KiB. Memory for the most waiting bytes of ordinary peers grows with it.
+    /// From how many waiting bytes on a send reports backpressure; default 64 KiB. A server then reads
+    /// nothing more from the peer. A client does, or the two would wait for each other. Memory for the
+    /// most waiting bytes of ordinary peers grows with it.
     pub high_water: usize,
     /// At how many waiting bytes the backpressure ends; default 32 KiB.
     pub low_water: usize,

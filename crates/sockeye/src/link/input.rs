@@ -27,7 +27,7 @@ impl<T: Io> Parts<T> {
             self.outbox().clear(signal::DRAIN);
             return Some(Next::Drain);
         }
-        if self.phase == Phase::Open && self.has_signal(signal::PRESSURE) {
+        if self.is_pressed() {
             self.flags.set(DEAF, true);
             return None;
         }

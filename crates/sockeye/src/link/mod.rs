@@ -13,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use pin_project_lite::pin_project;
-use sockeye_proto::{Event, Extension, Inbound, Message, OpCode, ProtocolError};
+use sockeye_proto::{Event, Extension, Inbound, Message, OpCode, ProtocolError, Role};
 use tokio::time::{Sleep, sleep_until};
 
 use crate::{
@@ -99,7 +99,7 @@ struct Parts<T> {
     used: u8,
 }
 
-/// Six yes-or-nos in one byte, as an idle connection is not much more than its task.
+/// Seven yes-or-nos in one byte, as an idle connection is not much more than its task.
 #[derive(Clone, Copy, Debug)]
 struct Flags(u8);
 
@@ -115,6 +115,8 @@ const MUCH: Flags = Flags(1 << 3);
 const REARM: Flags = Flags(1 << 4);
 /// Input was left alone because of what lies untaken.
 const UNTAKEN: Flags = Flags(1 << 5);
+/// This is a client.
+const READS_ON: Flags = Flags(1 << 6);
 
 impl Flags {
     fn has(self, flag: Self) -> bool {
@@ -144,6 +146,8 @@ impl<T: Io> Link<T> {
         let shared = &owner.socket.0;
         let (role, limits) = (shared.outbox.role(), &shared.config.limits);
         let inbound = Inbound::with_memory(&role, limits, Extension::None);
+        let mut flags = REARM;
+        flags.set(READS_ON, matches!(role, Role::Client { .. }));
         let buffer = (!early.is_empty()).then(|| ReadBuffer::of(early.into()));
         let timer = sleep_until(shared.epoch);
         Self {
@@ -156,7 +160,7 @@ impl<T: Io> Link<T> {
                 owner,
                 phase: Phase::New,
                 seen: 0,
-                flags: REARM,
+                flags,
                 used: 0,
             },
             timer,
@@ -177,10 +181,7 @@ impl<T: Io> Link<T> {
         rest: &mut &'b mut [u8],
     ) -> Option<Message<'b>> {
         let parts = self.project().io;
-        while parts.used < TURN
-            && parts.deferred.is_none()
-            && !(parts.phase == Phase::Open && parts.has_signal(signal::PRESSURE))
-        {
+        while parts.used < TURN && parts.deferred.is_none() && !parts.is_pressed() {
             match parts.next_event(rest)? {
                 // "No message after close was asked for locally".
                 Event::Message(message) if parts.is_open() => {
@@ -336,6 +337,13 @@ impl<T: Io> Parts<T> {
         let untaken = self.flags.take(UNTAKEN);
         let writing = self.transport.writing().as_deref();
         self.owner.socket.0.outbox.park(cx.waker(), attention, untaken, writing)
+    }
+
+    /// Whether so much waits for the peer that nothing more of it is read. A client reads on: it is
+    /// the one of the two that does, or both would stop, and wait for each other to go on.
+    #[inline]
+    fn is_pressed(&self) -> bool {
+        self.phase == Phase::Open && self.has_signal(signal::PRESSURE) && !self.flags.has(READS_ON)
     }
 
     /// Whether a call has failed, and the handler was not told.

@@ -39,8 +39,8 @@ use crate::{
 ///
 /// The function runs in a task of its own, beside that of the connection, and may run on after the
 /// end of the connection; a server that shuts down waits for it. When it drops the [`WebSocket`], as
-/// it does by returning, the connection is closed with 1001; if it returns an error then or panics,
-/// that is logged, and the code is 1011.
+/// it does by returning, the connection is closed with 1001. An error or a panic of it is logged and
+/// closes with 1011.
 ///
 /// To refuse a request write a [`Handler`], whose [`attach`](Handler::attach) decides before the
 /// connection is opened; here each request is accepted, without a subprotocol. About origins the
@@ -122,8 +122,8 @@ impl Drop for Accepted {
 }
 
 pin_project! {
-    /// Runs the function, and closes the connection when it drops the handle: the function's outcome
-    /// tells the code, and an error drops the handle before it is known.
+    /// Runs the function, and closes the connection if that fails, or drops the handle: the code depends
+    /// on which it is, and a function that fails drops the handle before its error is known.
     struct Supervised<F> {
         #[pin]
         function: F,
@@ -142,15 +142,12 @@ impl<F: Future<Output = Result>> Future for Supervised<F> {
             Ok(polled) => polled,
             Err(panicked) => Poll::Ready(Err(panicked.into())),
         };
-        let code = match &polled {
-            Poll::Ready(Err(error)) => {
-                report(this.socket, error);
-                CloseCode::INTERNAL_ERROR
-            }
-            Poll::Ready(Ok(())) | Poll::Pending => CloseCode::AWAY,
-        };
-        if this.messages.end_poll() {
-            this.socket.close(code, "");
+        let has_left = this.messages.end_poll();
+        if let Poll::Ready(Err(error)) = &polled {
+            report(this.socket, error);
+            this.socket.close(CloseCode::INTERNAL_ERROR, "");
+        } else if has_left {
+            this.socket.close(CloseCode::AWAY, "");
         }
         polled.map(drop)
     }

@@ -113,8 +113,8 @@ impl WebSocket {
     ///
     /// The closing goes on if this is dropped, once it has been polled.
     pub async fn close(&mut self, code: CloseCode, reason: impl Into<String>) -> Close {
-        self.messages.leave(&self.socket);
         self.socket.close(code, reason);
+        self.messages.leave(&self.socket);
         self.socket.closed().await
     }
 
@@ -146,10 +146,11 @@ impl WebSocket {
 
 impl Drop for WebSocket {
     fn drop(&mut self) {
+        if thread::panicking() {
+            self.socket.close(CloseCode::INTERNAL_ERROR, "");
+        }
         if self.messages.leave(&self.socket) {
-            let is_panic = thread::panicking();
-            let code = if is_panic { CloseCode::INTERNAL_ERROR } else { CloseCode::AWAY };
-            self.socket.close(code, "");
+            self.socket.close(CloseCode::AWAY, "");
         }
     }
 }
@@ -168,7 +169,8 @@ impl Stream for WebSocket {
     }
 }
 
-/// Ready while there is no backpressure; flushed when all that was sent through it is written.
+/// Ready while there is no backpressure; flushed when all that was sent through it is written; closed
+/// with 1000, and in error unless the peer has answered that.
 impl<'a> Sink<Message<'a>> for WebSocket {
     type Error = Closed;
 
@@ -192,9 +194,9 @@ impl<'a> Sink<Message<'a>> for WebSocket {
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
-        self.messages.leave(&self.socket);
         self.socket.close(CloseCode::NORMAL, "");
-        self.watch.poll_closed(cx).map(|_| Ok(()))
+        self.messages.leave(&self.socket);
+        self.watch.poll_closed(cx).map(|close| if close.clean { Ok(()) } else { Err(Closed) })
     }
 }
 
