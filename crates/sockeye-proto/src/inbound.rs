@@ -152,13 +152,22 @@ impl<M: Memory> Inbound<M> {
     /// Whether the frame that `input` goes on with, or begins, is a control frame; `None` where
     /// not even its first byte is here. Looks only.
     pub fn at_control_frame(&self, input: &[u8]) -> Option<bool> {
-        let first = match &self.state {
-            State::Header { length: 0, .. } => *input.first()?,
-            State::Header { bytes, .. } => bytes[0],
-            State::Payload(frame) => return Some(frame.opcode.is_control()),
-            State::Closed => return Some(true),
-        };
-        Some(first & 0x08 != 0)
+        Some(self.opcode_bits(input)? & 0x08 != 0)
+    }
+
+    /// Whether that frame is a close frame. Looks only.
+    pub fn at_close_frame(&self, input: &[u8]) -> bool {
+        self.opcode_bits(input) == Some(OpCode::Close.bits())
+    }
+
+    /// The opcode of the frame that `input` goes on with, or begins, be it a reserved one.
+    fn opcode_bits(&self, input: &[u8]) -> Option<u8> {
+        Some(match &self.state {
+            State::Header { length: 0, .. } => input.first()? & 0x0f,
+            State::Header { bytes, .. } => bytes[0] & 0x0f,
+            State::Payload(frame) => frame.opcode.bits(),
+            State::Closed => OpCode::Close.bits(),
+        })
     }
 
     #[inline]

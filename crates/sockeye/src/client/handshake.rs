@@ -16,7 +16,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use sockeye_proto::handshake::client::{MAX_REFUSAL_BODY, Offer};
 
-use crate::{ConnectError, transport::Io};
+use crate::{ConnectError, transport::Io, upgrade::detached};
 
 /// A connection that the server has agreed to.
 pub(super) struct Opened<T> {
@@ -36,7 +36,7 @@ pub(super) async fn open<T: Io>(
     let answer = send(io, request).await.map_err(ConnectError::Http)?;
     let mut response = Response::new(());
     *response.status_mut() = answer.response.status();
-    *response.headers_mut() = answer.response.headers().clone();
+    *response.headers_mut() = detached(answer.response.headers());
     let accepted = offer.check(answer.response)?;
     Ok(Opened { io: answer.io, early: answer.early, response, protocol: accepted.protocol })
 }

@@ -31,14 +31,14 @@ impl<T: Io> Parts<T> {
             self.flags.set(DEAF, true);
             return None;
         }
+        if self.flags.take(DEAF) {
+            self.deadlines.on_deaf(self.now());
+        }
         if self.has_signal(signal::UNTAKEN) {
             self.flags.set(UNTAKEN, true);
             let mut rest: &mut [u8] = &mut [];
             self.poll_ahead(cx, &mut rest);
             return None;
-        }
-        if self.flags.take(DEAF) {
-            self.deadlines.on_deaf(self.now());
         }
         if self.buffer.is_none() {
             self.buffer = self.poll_read(cx, if self.flags.has(MUCH) { LARGE } else { SMALL });
@@ -106,7 +106,9 @@ impl<T: Io> Parts<T> {
 
     fn answer_control(&mut self, rest: &mut &mut [u8]) {
         while self.phase == Phase::Closing && !rest.is_empty()
-            || self.phase < Phase::Closing && self.inbound.at_control_frame(rest) == Some(true)
+            || self.phase < Phase::Closing
+                && self.inbound.at_control_frame(rest) == Some(true)
+                && !self.at_early_close(rest)
         {
             let Some(event) = self.next_event(rest) else { break };
             self.defer(event);

@@ -256,11 +256,11 @@ impl<T: Io> Link<T> {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
+            let phase = this.io.phase;
             if let Some(next) = this.io.poll_input(cx) {
                 return Poll::Ready(next);
             }
-            let lost = this.io.phase >= Phase::Lingering;
-            if !lost && (this.io.flags.has(YIELDED) || this.io.park(cx)) {
+            if this.io.phase == phase && (this.io.flags.has(YIELDED) || this.io.park(cx)) {
                 return Poll::Pending;
             }
         }
@@ -344,6 +344,15 @@ impl<T: Io> Parts<T> {
     #[inline]
     fn is_pressed(&self) -> bool {
         self.phase == Phase::Open && self.has_signal(signal::PRESSURE) && !self.flags.has(READS_ON)
+    }
+
+    /// Whether a close frame comes next and has to wait: messages before it have been handed over and
+    /// not been taken, and could not be answered any more.
+    #[inline]
+    fn at_early_close(&self, input: &[u8]) -> bool {
+        self.has_signal(signal::UNTAKEN)
+            && self.phase < Phase::Closing
+            && self.inbound.at_close_frame(input)
     }
 
     /// Whether a call has failed, and the handler was not told.

@@ -49,10 +49,15 @@ impl Handshake {
         Self { parts, params }
     }
 
-    /// All of it, leaving an empty one behind.
+    /// All of it, to be kept, leaving an empty one behind.
     pub(crate) fn take(&mut self) -> Self {
         let (empty, ()) = Request::new(()).into_parts();
-        let parts = mem::replace(&mut self.parts, empty);
+        let mut parts = mem::replace(&mut self.parts, empty);
+        parts.headers = detached(&parts.headers);
+        parts.uri = detached_uri(&parts.uri);
+        if let Some(OriginalUri(uri)) = parts.extensions.get_mut() {
+            *uri = detached_uri(uri);
+        }
         Self { parts, params: mem::take(&mut self.params) }
     }
 
@@ -145,6 +150,21 @@ impl Handshake {
     {
         E::from_request_parts(&mut self.parts, state).await
     }
+}
+
+/// The same headers in memory of their own. As hyper gives them, they share the buffer that they were
+/// read into, of 8 KiB and more, and whoever keeps one keeps that.
+pub(crate) fn detached(headers: &HeaderMap) -> HeaderMap {
+    let detached = headers.iter().filter_map(|(name, value)| {
+        let mut copy = HeaderValue::from_bytes(value.as_bytes()).ok()?;
+        copy.set_sensitive(value.is_sensitive());
+        Some((HeaderName::from_bytes(name.as_str().as_bytes()).ok()?, copy))
+    });
+    detached.collect()
+}
+
+fn detached_uri(uri: &Uri) -> Uri {
+    uri.to_string().parse().unwrap_or_default()
 }
 
 /// The answer that opens a connection.

@@ -28,7 +28,7 @@ use sockeye_proto::{Role, handshake::server::Upgrade};
 use tokio::time::{Instant, timeout_at};
 use tower::Service;
 
-pub(crate) use self::handshake::belongs_to_handshake;
+pub(crate) use self::handshake::{belongs_to_handshake, detached};
 pub use self::{
     handshake::{Accept, Handshake, Rejection},
     origin::Origins,

@@ -40,7 +40,8 @@ use crate::{Close, Closed, Disconnected, SendStatus, Socket, outbox::signal, soc
 ///
 /// It is a handle: the connection lives in a task of its own, so pings are answered, deadlines kept and
 /// messages written whether or not anyone waits in `recv`. Nothing more is handled or read before the
-/// last message of the read before was taken; that is what slows down a peer that sends too fast.
+/// last message of the read before was taken; that is what slows down a peer that sends too fast. A
+/// close frame behind them waits for that too, so that they can be answered.
 ///
 /// [`socket`](Self::socket) gives what other tasks send with. With [`Stream`] and [`Sink`] it fits
 /// into what is built on those; a send through `Sink` waits until the message is written, which
@@ -76,7 +77,8 @@ impl WebSocket {
     /// # Errors
     ///
     /// The connection ended in any other way: it broke off, was cut, one side broke a rule, or the
-    /// peer did not answer the close frame. The messages that came before are given first.
+    /// peer did not answer the close frame. Messages that have been handled until then are given first;
+    /// with a connection that is reset, what was not is lost.
     ///
     /// # Cancel safety
     ///
