@@ -116,6 +116,7 @@ proptest! {
                     // A data frame of no bytes is over with its header, so never "within".
                     let known = inbound.at_control_frame(&bytes[at..]);
                     prop_assert_eq!(known, Some(frame.is_control()));
+                    prop_assert_eq!(inbound.at_close_frame(&bytes[at..]), frame.is_close());
                     prop_assert_eq!(inbound.is_incomplete(), open || at > 0);
                     let (_, error) = feed(&mut inbound, &[*byte]);
                     prop_assert_eq!(error, None);

@@ -46,6 +46,10 @@ impl Frame {
         self.first & 0x0f >= CLOSE
     }
 
+    pub(crate) fn is_close(&self) -> bool {
+        self.first & 0x0f == CLOSE
+    }
+
     pub(crate) fn is_final(&self) -> bool {
         self.first & FIN != 0
     }
