@@ -1,4 +1,4 @@
-"""A WebSocket client by hand, for what a well-behaved library refuses to send."""
+"""Frames and a WebSocket client by hand, for what a well-behaved library refuses to send."""
 
 import asyncio
 import base64
@@ -15,9 +15,6 @@ CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 ANSWER_SECONDS = 5
 
 _KEY = base64.b64encode(b"the sample nonce").decode()
-_ACCEPT = base64.b64encode(
-    hashlib.sha1(f"{_KEY}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode()).digest()
-).decode()
 
 
 @dataclass(frozen=True)
@@ -50,6 +47,12 @@ def handshake(target, method="GET", **changes):
     return "\r\n".join([f"{method} /echo HTTP/1.1", *lines, "", ""]).encode()
 
 
+def accept_key(key):
+    """What a server answers to this `Sec-WebSocket-Key` (RFC 6455 section 4.2.2)."""
+    digest = hashlib.sha1(f"{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode()).digest()
+    return base64.b64encode(digest).decode()
+
+
 def frame(opcode, payload=b"", *, fin=True, rsv=0, masked=True, length_bytes=None, announced=None):
     """The bytes of one frame.
 
@@ -65,10 +68,10 @@ def frame(opcode, payload=b"", *, fin=True, rsv=0, masked=True, length_bytes=Non
     if not masked:
         return head + payload
     key = os.urandom(4)
-    return head + key + _mask(payload, key)
+    return head + key + mask(payload, key)
 
 
-def _mask(payload, key):
+def mask(payload, key):
     size = len(payload)
     pad = (key * (size // 4 + 1))[:size]
     # One exclusive-or of two big integers: masking 16 MiB byte by byte would take seconds.
@@ -160,7 +163,7 @@ async def expect_switch(wire):
     equal(response.status, 101, "status")
     equal(response.headers.get("upgrade", "").lower(), "websocket", "Upgrade")
     equal(response.headers.get("connection", "").lower(), "upgrade", "Connection")
-    equal(response.headers.get("sec-websocket-accept"), _ACCEPT, "Sec-WebSocket-Accept")
+    equal(response.headers.get("sec-websocket-accept"), accept_key(_KEY), "Sec-WebSocket-Accept")
     return response
 
 
