@@ -11,7 +11,6 @@ import pathlib
 import sys
 
 ACCEPTED = {"OK", "INFORMATIONAL"}
-RECORD = "conformance/run autobahn --record"
 
 
 def main():
@@ -19,7 +18,9 @@ def main():
     parser.add_argument("index", type=pathlib.Path, help="the report's index.json")
     parser.add_argument("recorded", type=pathlib.Path, help="the recorded result")
     parser.add_argument("--record", action="store_true", help="record a report without failures")
+    parser.add_argument("--stranger", required=True, help="what conformance/run calls the suite")
     arguments = parser.parse_args()
+    how_to_record = f"conformance/run {arguments.stranger} --record"
 
     report = read_report(arguments.index)
     failures = unacceptable(report)
@@ -30,13 +31,14 @@ def main():
     elif arguments.recorded.exists():
         record = json.loads(arguments.recorded.read_text())
         # A case that is unacceptable in itself is better described by that.
-        failures = differences(report, record) | failures
+        failures = differences(report, record, how_to_record) | failures
     else:
-        failures["record"] = f"{arguments.recorded.name} is absent; write it: {RECORD}"
+        failures["record"] = f"{arguments.recorded.name} is absent; write it: {how_to_record}"
 
     for name in sorted(failures, key=by_number):
         print(f"FAIL {name}: {failures[name]}")
-    print(f"autobahn: {len(report.keys() - failures.keys())} passed, {len(failures)} failed")
+    passed = len(report.keys() - failures.keys())
+    print(f"{arguments.stranger}: {passed} passed, {len(failures)} failed")
     sys.exit(1 if failures else 0)
 
 
@@ -63,16 +65,16 @@ def unacceptable(report):
     }
 
 
-def differences(report, record):
+def differences(report, record, how_to_record):
     failures = {}
     for case in report.keys() | record.keys():
         if case not in report:
             failures[case] = "recorded, but the suite did not run it"
         elif case not in record:
-            failures[case] = f"not recorded; if it is meant to be: {RECORD}"
+            failures[case] = f"not recorded; if it is meant to be: {how_to_record}"
         elif report[case] != record[case]:
             failures[case] = (
-                f"was {record[case]}, is {report[case]}; if it is meant to be: {RECORD}"
+                f"was {record[case]}, is {report[case]}; if it is meant to be: {how_to_record}"
             )
     return failures
 
