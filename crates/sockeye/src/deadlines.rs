@@ -145,11 +145,17 @@ impl Deadlines {
         begin(&mut self.closing, now)
     }
 
-    /// What is due; at most one thing, so ask until there is none.
-    pub(crate) fn due(&mut self, config: &Config, now: Tick) -> Option<Due> {
+    /// The closing handshake begins only now: what it was held up by had its time.
+    pub(crate) fn restart_closing(&mut self, now: Tick) {
+        self.closing = Some(now);
+    }
+
+    /// What is due; at most one thing, so ask until there is none. The closing handshake may take
+    /// `close_time`.
+    pub(crate) fn due(&mut self, config: &Config, close_time: Duration, now: Tick) -> Option<Due> {
         let is_over =
             |since: Option<Tick>, time| since.is_some_and(|since| since.after(time) <= now);
-        if is_over(self.closing, config.close_timeout) {
+        if is_over(self.closing, close_time) {
             return Some(Due::CloseTimeout);
         }
         if is_over(self.stalled, config.write_timeout) {
@@ -180,10 +186,9 @@ impl Deadlines {
     }
 
     /// When to look again at the latest.
-    pub(crate) fn next(&self, config: &Config) -> Option<Tick> {
+    pub(crate) fn next(&self, config: &Config, close_time: Duration) -> Option<Tick> {
         let after = |since: Option<Tick>, time: Duration| since.map(|since| since.after(time));
-        let always =
-            [after(self.closing, config.close_timeout), after(self.stalled, config.write_timeout)];
+        let always = [after(self.closing, close_time), after(self.stalled, config.write_timeout)];
         let keep_alive = config.keep_alive.map(|keep_alive| match self.pinged {
             Some(pinged) => pinged.after(keep_alive.deadline),
             None => self.heard.after(keep_alive.interval),

@@ -40,6 +40,8 @@ pub(crate) mod signal {
     pub(crate) const ABANDON: u8 = 1 << 5;
     /// What was handed over to a `WebSocket` is not all taken: nothing more is handled.
     pub(crate) const UNTAKEN: u8 = 1 << 6;
+    /// Nor has its loop come back for more: it may still answer what it has taken.
+    pub(crate) const ANSWERING: u8 = 1 << 7;
 }
 
 /// Bytes waiting for one peer. Senders push under a short lock; the connection's task takes all
@@ -219,11 +221,11 @@ impl Outbox {
         inner.unlock_and_notify();
     }
 
-    /// All that was handed over is taken. What has been sent because of it is as the handler's own:
-    /// it waits for nobody else.
-    pub(crate) fn on_taken(&self) {
+    /// What was handed over is taken, or dealt with, as these signals say. What has been sent because of
+    /// it is as the handler's own: it waits for nobody else.
+    pub(crate) fn on_taken(&self, signals: u8) {
         let mut inner = self.lock();
-        self.clear(signal::UNTAKEN);
+        self.clear(signals);
         inner.own = true;
         inner.wake();
     }
@@ -292,7 +294,7 @@ impl Outbox {
 
     /// A message was handed over.
     pub(crate) fn on_handed_over(&self) {
-        self.set(signal::UNTAKEN);
+        self.set(signal::UNTAKEN | signal::ANSWERING);
     }
 
     /// Takes what waits; `others_too` says that the tasks that were ready have run.
@@ -336,18 +338,18 @@ impl Outbox {
         }
     }
 
-    /// Goes to sleep, unless something is to be done: one of these signals, something to write, or
-    /// input that waits no longer for what was `untaken`. While a write is blocked by `writing`, only
-    /// control frames count as something to write, and only if none is under way.
+    /// Goes to sleep, unless something is to be done: one of the signals for `attention`, something to
+    /// write, or input that waited for the end of one of the signals `awaited`. While a write is blocked
+    /// by `writing`, only control frames count as something to write, and only if none is under way.
     pub(crate) fn park(
         &self,
         waker: &Waker,
         attention: u8,
-        untaken: bool,
+        awaited: u8,
         writing: Option<&Queue>,
     ) -> bool {
         let mut inner = self.lock();
-        if untaken && !self.has(signal::UNTAKEN) {
+        if awaited & !self.signals.load(Ordering::Acquire) != 0 {
             return false;
         }
         let to_write = writing.is_none() && inner.queue.is_some();

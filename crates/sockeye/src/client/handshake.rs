@@ -4,10 +4,11 @@ use std::{
     future::{Future, poll_fn},
     pin::pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, response::Parts};
 use http_body_util::{BodyExt, Empty};
 use hyper::{
     body::Incoming,
@@ -15,6 +16,7 @@ use hyper::{
 };
 use hyper_util::rt::TokioIo;
 use sockeye_proto::handshake::client::{MAX_REFUSAL_BODY, Offer};
+use tokio::time::{Instant, timeout_at};
 
 use crate::{ConnectError, transport::Io, upgrade::detached};
 
@@ -27,13 +29,14 @@ pub(super) struct Opened<T> {
     pub(super) protocol: Option<String>,
 }
 
-/// Sends the request, and checks the answer.
+/// Sends the request, and checks the answer, which has so long to come.
 pub(super) async fn open<T: Io>(
     io: T,
     offer: &Offer,
     request: Request<()>,
+    time: Duration,
 ) -> Result<Opened<T>, ConnectError> {
-    let answer = send(io, request).await.map_err(ConnectError::Http)?;
+    let answer = send(io, request, time).await?;
     let mut response = Response::new(());
     *response.status_mut() = answer.response.status();
     *response.headers_mut() = detached(answer.response.headers());
@@ -51,32 +54,46 @@ pub(crate) struct Answer<T> {
 }
 
 /// Sends a request, and awaits the answer.
-pub(crate) async fn send<T: Io>(io: T, request: Request<()>) -> hyper::Result<Answer<T>> {
-    let (mut sender, connection) = http1::handshake(TokioIo::new(io)).await?;
-    let mut http = Http { connection, is_over: false };
-    let request = request.map(|()| Empty::new());
-    let (parts, body) = http.behind(sender.send_request(request)).await?.into_parts();
-    let body = if parts.status == StatusCode::SWITCHING_PROTOCOLS {
-        poll_fn(|cx| http.poll(cx)).await?;
-        Bytes::new()
-    } else {
-        http.behind(begin_of(body)).await
-    };
-    let response = Response::from_parts(parts, body);
+pub(crate) async fn send<T: Io>(
+    io: T,
+    request: Request<()>,
+    time: Duration,
+) -> Result<Answer<T>, ConnectError> {
+    let deadline = Instant::now() + time;
+    let head = timeout_at(deadline, send_head(io, request)).await;
+    let head = head.map_err(|_| ConnectError::HandshakeTimeout(time))?;
+    let (mut http, parts, body) = head.map_err(ConnectError::Http)?;
+    let mut begin = BytesMut::new();
+    if parts.status != StatusCode::SWITCHING_PROTOCOLS {
+        // What has not come by then, or broke off, is left out: the status says more.
+        let _ = timeout_at(deadline, http.behind(read_begin(body, &mut begin))).await;
+    }
+    let response = Response::from_parts(parts, begin.freeze());
     let http = http.connection.into_parts();
     Ok(Answer { response, io: http.io.into_inner(), early: http.read_buf })
 }
 
-/// The begin of a body, or what came of it before it broke off: the status says more.
-async fn begin_of(mut body: Incoming) -> Bytes {
-    let mut begin = BytesMut::new();
+async fn send_head<T: Io>(
+    io: T,
+    request: Request<()>,
+) -> hyper::Result<(Http<T>, Parts, Incoming)> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(io)).await?;
+    let mut http = Http { connection, is_over: false };
+    let request = request.map(|()| Empty::new());
+    let (parts, body) = http.behind(sender.send_request(request)).await?.into_parts();
+    if parts.status == StatusCode::SWITCHING_PROTOCOLS {
+        poll_fn(|cx| http.poll(cx)).await?;
+    }
+    Ok((http, parts, body))
+}
+
+async fn read_begin(mut body: Incoming, begin: &mut BytesMut) {
     while begin.len() < MAX_REFUSAL_BODY
         && let Some(Ok(frame)) = body.frame().await
     {
         begin.extend(frame.into_data());
+        begin.truncate(MAX_REFUSAL_BODY);
     }
-    begin.truncate(MAX_REFUSAL_BODY);
-    begin.freeze()
 }
 
 struct Http<T: Io> {

@@ -18,7 +18,6 @@ use sockeye_proto::{CloseCode, Role, handshake::client::Offer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     task::JoinHandle,
-    time::timeout,
 };
 
 pub(crate) use self::handshake::{Answer, send};
@@ -266,9 +265,8 @@ impl<H: Handler> Opening<H> {
         peer_addr: Option<SocketAddr>,
     ) -> Result<Started, ConnectError> {
         let time = self.config.handshake_timeout.min(LONGEST_HANDSHAKE);
-        let opened = timeout(time, handshake::open(io, &self.offer, self.request)).await;
-        let Opened { io, early, response, protocol } =
-            opened.map_err(|_| ConnectError::HandshakeTimeout(time))??;
+        let opened = handshake::open(io, &self.offer, self.request, time).await?;
+        let Opened { io, early, response, protocol } = opened;
         let role = Role::Client { masking_key: rand::random };
         let protocol = protocol.map(String::into_boxed_str);
         let socket = Socket::new(role, peer_addr, protocol, Arc::new(self.config), None);

@@ -4,8 +4,9 @@ use std::task::{Context, Poll};
 
 use sockeye_proto::{Event, OpCode};
 
-use super::{DEAF, MAX_DEFERRED, MUCH, Next, Parts, Phase, UNTAKEN};
+use super::{DEAF, HELD, MAX_DEFERRED, MUCH, Next, Parts, Phase, UNTAKEN};
 use crate::{
+    deadlines::Deadlines,
     outbox::signal,
     pool::{LARGE, ReadBuffer, SMALL},
     transport::Io,
@@ -38,12 +39,13 @@ impl<T: Io> Parts<T> {
             self.flags.set(UNTAKEN, true);
             let mut rest: &mut [u8] = &mut [];
             self.poll_ahead(cx, &mut rest);
+            self.hold_close();
             return None;
         }
         if self.buffer.is_none() {
             self.buffer = self.poll_read(cx, if self.flags.has(MUCH) { LARGE } else { SMALL });
         }
-        self.buffer.is_some().then_some(Next::Bytes)
+        (self.buffer.is_some() && !self.hold_close()).then_some(Next::Bytes)
     }
 
     /// Reads once, if something is there.
@@ -68,6 +70,18 @@ impl<T: Io> Parts<T> {
                 None
             }
         }
+    }
+
+    /// Whether the peer's close frame comes next, and has to wait; it does not for long.
+    fn hold_close(&mut self) -> bool {
+        let Some(mut buffer) = self.buffer.take() else { return false };
+        let is_held = self.at_early_close(buffer.unused());
+        self.buffer = Some(buffer);
+        if is_held {
+            self.flags.set(HELD, true);
+            self.rearm_if(Deadlines::on_closing);
+        }
+        is_held
     }
 
     /// Answers control frames at the head of what is here, and reads as long as there is nothing

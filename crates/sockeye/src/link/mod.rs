@@ -99,7 +99,7 @@ struct Parts<T> {
     used: u8,
 }
 
-/// Seven yes-or-nos in one byte, as an idle connection is not much more than its task.
+/// Eight yes-or-nos in one byte, as an idle connection is not much more than its task.
 #[derive(Clone, Copy, Debug)]
 struct Flags(u8);
 
@@ -115,8 +115,10 @@ const MUCH: Flags = Flags(1 << 3);
 const REARM: Flags = Flags(1 << 4);
 /// Input was left alone because of what lies untaken.
 const UNTAKEN: Flags = Flags(1 << 5);
+/// A close frame was left alone for a while, because the messages before it may be being answered.
+const HELD: Flags = Flags(1 << 6);
 /// This is a client.
-const READS_ON: Flags = Flags(1 << 6);
+const READS_ON: Flags = Flags(1 << 7);
 
 impl Flags {
     fn has(self, flag: Self) -> bool {
@@ -181,7 +183,11 @@ impl<T: Io> Link<T> {
         rest: &mut &'b mut [u8],
     ) -> Option<Message<'b>> {
         let parts = self.project().io;
-        while parts.used < TURN && parts.deferred.is_none() && !parts.is_pressed() {
+        while parts.used < TURN
+            && parts.deferred.is_none()
+            && !parts.is_pressed()
+            && !parts.at_early_close(rest)
+        {
             match parts.next_event(rest)? {
                 // "No message after close was asked for locally".
                 Event::Message(message) if parts.is_open() => {
@@ -260,7 +266,10 @@ impl<T: Io> Link<T> {
             if let Some(next) = this.io.poll_input(cx) {
                 return Poll::Ready(next);
             }
-            if this.io.phase == phase && (this.io.flags.has(YIELDED) || this.io.park(cx)) {
+            if this.io.phase != phase || this.io.flags.has(REARM) {
+                continue;
+            }
+            if this.io.flags.has(YIELDED) || this.io.park(cx) {
                 return Poll::Pending;
             }
         }
@@ -334,9 +343,10 @@ impl<T: Io> Parts<T> {
     /// Sleeps, unless there is something to do.
     fn park(&mut self, cx: &Context<'_>) -> bool {
         let attention = (signal::CLOSE | signal::OVERFLOW | signal::TERMINATE) & !self.seen;
-        let untaken = self.flags.take(UNTAKEN);
+        let untaken = if self.flags.take(UNTAKEN) { signal::UNTAKEN } else { 0 };
+        let answering = if self.flags.take(HELD) { signal::ANSWERING } else { 0 };
         let writing = self.transport.writing().as_deref();
-        self.owner.socket.0.outbox.park(cx.waker(), attention, untaken, writing)
+        self.owner.socket.0.outbox.park(cx.waker(), attention, untaken | answering, writing)
     }
 
     /// Whether so much waits for the peer that nothing more of it is read. A client reads on: it is
@@ -346,11 +356,11 @@ impl<T: Io> Parts<T> {
         self.phase == Phase::Open && self.has_signal(signal::PRESSURE) && !self.flags.has(READS_ON)
     }
 
-    /// Whether a close frame comes next and has to wait: messages before it have been handed over and
-    /// not been taken, and could not be answered any more.
+    /// Whether a close frame comes next and has to wait: messages before it may be being answered, and
+    /// once it is answered itself they cannot be any more.
     #[inline]
     fn at_early_close(&self, input: &[u8]) -> bool {
-        self.has_signal(signal::UNTAKEN)
+        self.has_signal(signal::ANSWERING)
             && self.phase < Phase::Closing
             && self.inbound.at_close_frame(input)
     }

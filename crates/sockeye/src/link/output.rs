@@ -5,6 +5,7 @@ use std::{
     io,
     pin::{Pin, pin},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use sockeye_proto::{CloseCode, CloseFrame, Role};
@@ -16,6 +17,10 @@ use crate::{
     outbox::signal,
     transport::{Flush, Io},
 };
+
+/// How long a close frame is held up for a loop to deal with the messages before it: time to answer
+/// them, and not enough for the peer to notice.
+const ANSWER_TIME: Duration = Duration::from_millis(250);
 
 impl<T: Io> Parts<T> {
     /// Acts on signals and deadlines, and writes.
@@ -97,7 +102,8 @@ impl<T: Io> Parts<T> {
         }
         let mut acted = false;
         while self.phase != Phase::Over
-            && let Some(due) = self.deadlines.due(&self.owner.socket.0.config, now)
+            && let close_time = self.close_time()
+            && let Some(due) = self.deadlines.due(&self.owner.socket.0.config, close_time, now)
         {
             acted = true;
             self.on_due(due);
@@ -105,7 +111,8 @@ impl<T: Io> Parts<T> {
         if self.phase != Phase::Over {
             // Also where nothing is due: a timer that stays elapsed would be looked at in every poll.
             let shared = &self.owner.socket.0;
-            let next = self.deadlines.next(&shared.config).unwrap_or(Tick::NEVER);
+            let next = self.deadlines.next(&shared.config, self.close_time());
+            let next = next.unwrap_or(Tick::NEVER);
             timer.as_mut().reset(next.instant(shared.epoch));
             // Not a matter of the task's budget, which the handler may have used up: the timer would
             // not be set, and nobody would set it later.
@@ -115,6 +122,12 @@ impl<T: Io> Parts<T> {
         acted
     }
 
+    /// How long the closing handshake may take, or a close frame be held up that would begin it.
+    fn close_time(&self) -> Duration {
+        let time = self.owner.socket.0.config.close_timeout;
+        if self.phase == Phase::Open { time.min(ANSWER_TIME) } else { time }
+    }
+
     fn on_due(&mut self, due: Due) {
         match due {
             Due::Ping => {
@@ -122,6 +135,11 @@ impl<T: Io> Parts<T> {
             }
             Due::Dead => self.lose("no answer to a ping"),
             Due::Stalled => self.lose("the peer took nothing of what waits for it"),
+            Due::CloseTimeout if self.phase == Phase::Open => {
+                // The messages before the peer's close frame have had their time.
+                self.outbox().on_taken(signal::UNTAKEN | signal::ANSWERING);
+                self.deadlines.restart_closing(self.now());
+            }
             Due::CloseTimeout => self.lose("the closing handshake was not answered"),
             Due::Idle => self.close(CloseCode::AWAY, "idle for too long"),
             Due::Lifetime => self.close(CloseCode::AWAY, "connected for too long"),

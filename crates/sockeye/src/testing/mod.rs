@@ -45,6 +45,7 @@ use crate::{
     client::{Answer, send},
     registry::Registry,
     server::answer,
+    upgrade::LONGEST_HANDSHAKE,
     ws_with,
 };
 
@@ -124,8 +125,8 @@ impl Connect {
         let offer = Offer::new([0; 16], [] as [&str; 0]).expect("nothing is offered");
         let mut request = offer.request(&self.uri).expect("the URI has a host");
         request.headers_mut().extend(self.headers.drain());
-        let answer = send(self.stream(), request).await.expect("the server answers");
-        let Answer { response, io, early } = answer;
+        let answer = send(self.stream(), request, LONGEST_HANDSHAKE).await;
+        let Answer { response, io, early } = answer.expect("the server answers");
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             return Err(response);
         }

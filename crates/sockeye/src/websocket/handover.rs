@@ -9,13 +9,13 @@ use std::{
 use sockeye_proto::Message;
 use tokio::task::coop::poll_proceed;
 
-use crate::{Handler, Result, Session, Socket};
+use crate::{Handler, Result, Session, Socket, outbox::signal};
 
 /// A place of more messages than these is given up as soon as it is empty.
 const KEPT_CAPACITY: usize = 8;
 
-/// What one turn of the connection has brought, and who waits for it. As long as anything lies here
-/// the connection handles and reads nothing more, so it is never more than that.
+/// What one turn of the connection has brought, and who waits for it. As long as anything lies here the
+/// connection handles and reads nothing more, so it is never more than that.
 ///
 /// A place for one message would do, and did: but then every message of a turn costs two changes of
 /// task, and with 32 of them in flight on each of 100 connections an echo cost twice what a handler's
@@ -59,12 +59,16 @@ impl HandOver {
         let budget = ready!(poll_proceed(cx));
         let mut place = self.lock();
         let message = place.messages.pop_front();
-        if message.is_none() && !place.is_over {
-            place.taker = Some(cx.waker().clone());
-            return Poll::Pending;
-        }
-        if place.messages.is_empty() {
-            place.on_taken(socket);
+        if message.is_none() {
+            // Who comes back has dealt with the one before.
+            on_taken(socket, signal::UNTAKEN | signal::ANSWERING);
+            if !place.is_over {
+                place.taker = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+        } else if place.messages.is_empty() {
+            place.on_empty();
+            on_taken(socket, signal::UNTAKEN);
         }
         budget.made_progress();
         Poll::Ready(message)
@@ -77,7 +81,7 @@ impl HandOver {
         let is_polled = matches!(place.taking, Taking::Polled | Taking::LeftWhilePolled);
         place.taking = if is_polled { Taking::LeftWhilePolled } else { Taking::Left };
         let messages = std::mem::take(&mut place.messages);
-        place.on_taken(socket);
+        on_taken(socket, signal::UNTAKEN | signal::ANSWERING);
         drop(place);
         drop(messages);
         !is_polled
@@ -104,12 +108,19 @@ impl HandOver {
 }
 
 impl Place {
-    /// All that was here is taken: the connection goes on.
-    fn on_taken(&mut self, socket: &Socket) {
+    /// Gives memory back that only a full place needs.
+    fn on_empty(&mut self) {
         if self.messages.capacity() > KEPT_CAPACITY {
             self.messages = VecDeque::new();
         }
-        socket.0.outbox.on_taken();
+    }
+}
+
+/// Tells the connection, while the place is locked, so that the signals agree with what is there.
+fn on_taken(socket: &Socket, signals: u8) {
+    let outbox = &socket.0.outbox;
+    if outbox.has(signals) {
+        outbox.on_taken(signals);
     }
 }
 

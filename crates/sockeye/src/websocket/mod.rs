@@ -39,9 +39,10 @@ use crate::{Close, Closed, Disconnected, SendStatus, Socket, outbox::signal, soc
 /// ```
 ///
 /// It is a handle: the connection lives in a task of its own, so pings are answered, deadlines kept and
-/// messages written whether or not anyone waits in `recv`. Nothing more is handled or read before the
-/// last message of the read before was taken; that is what slows down a peer that sends too fast. A
-/// close frame behind them waits for that too, so that they can be answered.
+/// messages written whether or not anyone waits in `recv`. What one read has brought is handed over, and
+/// nothing more is handled or read before the last message of it was taken: that is what slows down a
+/// peer that sends too fast. A close frame behind them waits until `recv` is called again, so that all
+/// of them can be answered, but no longer than a quarter of a second.
 ///
 /// [`socket`](Self::socket) gives what other tasks send with. With [`Stream`] and [`Sink`] it fits
 /// into what is built on those; a send through `Sink` waits until the message is written, which
