@@ -1,5 +1,7 @@
 //! What goes on while nobody is in `recv`? All that needs no message to be read.
 
+use std::time::Duration;
+
 use sockeye::{CloseCode, ClosedBy, Config, Limits, OpCode, State};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -97,7 +99,7 @@ async fn a_close_frame_of_the_peer_is_answered_and_the_end_is_told() {
 
 /// Or their answers could not be sent any more.
 #[tokio::test(start_paused = true)]
-async fn a_close_frame_waits_until_the_messages_before_it_are_taken() {
+async fn a_close_frame_waits_a_moment_for_the_messages_before_it_to_be_answered() {
     for side in SIDES {
         for count in [1, 3, 100] {
             let (mut ws, mut peer) = Setup::new(side).connect().await;
@@ -107,7 +109,7 @@ async fn a_close_frame_waits_until_the_messages_before_it_are_taken() {
             }
             settle().await;
             peer.send_close(1000, "").await;
-            let answer = timeout(secs(10), peer.recv()).await;
+            let answer = timeout(Duration::from_millis(240), peer.recv()).await;
             assert!(answer.is_err(), "{answer:?}");
             assert_eq!(ws.socket().state(), State::Open);
             tokio::spawn(async move {
@@ -120,6 +122,31 @@ async fn a_close_frame_waits_until_the_messages_before_it_are_taken() {
             }
             assert_eq!(soon(peer.recv_close()).await, CloseCode::NORMAL);
             soon(peer.recv_end()).await;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_frame_does_not_wait_longer_and_the_messages_before_it_are_still_given() {
+    for side in SIDES {
+        for taken in 0..3 {
+            let (mut ws, mut peer) = Setup::new(side).connect().await;
+            for n in 0..2 {
+                peer.send_text(&n.to_string()).await;
+            }
+            settle().await;
+            for n in 0..taken.min(2) {
+                assert_eq!(text(&soon(ws.recv()).await.unwrap().unwrap()), n.to_string());
+            }
+            peer.send_close(1000, "").await;
+            assert_eq!(soon(peer.recv_close()).await, CloseCode::NORMAL);
+            let socket = ws.socket();
+            assert_close(&soon(socket.closed()).await, ClosedBy::Peer, 1000, "", true);
+            soon(peer.recv_end()).await;
+            for n in taken.min(2)..2 {
+                assert_eq!(text(&soon(ws.recv()).await.unwrap().unwrap()), n.to_string());
+            }
+            assert_eq!(soon(ws.recv()).await, Ok(None));
         }
     }
 }
@@ -306,10 +333,13 @@ async fn a_broken_rule_in_a_control_frame_is_told_at_once_and_one_in_data_after_
                 assert!(told.is_err(), "{told:?}");
             }
             assert_eq!(text(&soon(ws.recv()).await.unwrap().unwrap()), "waits");
-            if !at_once {
-                assert_eq!(soon(peer.recv_close()).await, CloseCode::PROTOCOL);
-            }
-            let close = soon(ws.recv()).await.unwrap_err().close;
+            let close = async {
+                if !at_once {
+                    assert_eq!(soon(peer.recv_close()).await, CloseCode::PROTOCOL);
+                }
+            };
+            let (ended, ()) = tokio::join!(soon(ws.recv()), close);
+            let close = ended.unwrap_err().close;
             assert_eq!((close.by, close.code), (ClosedBy::Local, CloseCode::PROTOCOL));
         }
     }
