@@ -74,6 +74,8 @@ enum State {
 struct Payload {
     opcode: OpCode,
     fin: bool,
+    /// RSV1 was set.
+    extended: bool,
     mask: Option<Mask>,
     remaining: u64,
 }
@@ -245,6 +247,7 @@ impl<M: Memory> Inbound<M> {
         let frame = Payload {
             opcode: header.opcode,
             fin: header.fin,
+            extended: header.rsv1,
             mask: header.mask.map(Mask::new),
             remaining: header.payload_len,
         };
@@ -282,8 +285,8 @@ impl<M: Memory> Inbound<M> {
         if exceeds(size, self.message_size) {
             return Err(ProtocolError::MessageTooLarge { size, limit: self.message_size });
         }
-        // An extension needs its message whole, and a fragmented one needs a place to grow in.
-        if starts_message && (!header.fin || header.rsv1) {
+        // A fragmented message needs a place to grow in.
+        if starts_message && !header.fin {
             let assembly = Assembly::new(header.opcode, header.rsv1);
             self.partial.get_or_insert_default().message = Some(assembly);
         }
@@ -297,12 +300,13 @@ impl<M: Memory> Inbound<M> {
         let whole = !is_assembling && input.len() as u64 >= frame.remaining;
         let payload = frame.unmask_next(input);
         if whole {
-            let opcode = frame.opcode;
+            let Payload { opcode, extended, .. } = *frame;
             self.state = START;
-            return in_place(opcode, payload).map(Some);
+            return in_place(opcode, extended, payload).map(Some);
         }
         let partial = self.partial.get_or_insert_default();
-        let assembly = partial.message.get_or_insert_with(|| Assembly::new(frame.opcode, false));
+        let new = || Assembly::new(frame.opcode, frame.extended);
+        let assembly = partial.message.get_or_insert_with(new);
         assembly.push::<M>(payload, frame, self.message_size)?;
         if frame.remaining > 0 {
             return Ok(None);
@@ -436,8 +440,15 @@ impl Buffer {
 
 /// A whole message where it lies.
 #[inline]
-fn in_place(opcode: OpCode, payload: &mut [u8]) -> Result<Event<'_>, ProtocolError> {
+fn in_place(
+    opcode: OpCode,
+    extended: bool,
+    payload: &mut [u8],
+) -> Result<Event<'_>, ProtocolError> {
     let payload = &*payload;
+    if extended {
+        return Ok(Event::Extended(opcode, payload.into()));
+    }
     Ok(Event::Message(match opcode {
         OpCode::Text => utf8::check(payload)?.into(),
         _ => payload.into(),
@@ -469,4 +480,15 @@ fn take<'b>(input: &mut &'b mut [u8], count: usize) -> &'b mut [u8] {
 
 fn exceeds(size: u64, limit: usize) -> bool {
     usize::try_from(size).map_or(true, |size| size > limit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// It is part of what an idle connection holds.
+    #[test]
+    fn a_direction_at_rest_is_48_bytes() {
+        assert_eq!(size_of::<Inbound>(), 48);
+    }
 }

@@ -139,18 +139,19 @@ fn whole_messages_and_control_frames_in_the_buffer_allocate_nothing() {
         for length in [0, 1, 20, 125, 126, 1000, 65_536] {
             frames.push(frame(&role, FIN | TEXT, &vec![b'x'; length]));
             frames.push(frame(&role, FIN | BINARY, &vec![0xff; length]));
+            frames.push(frame(&role, FIN | RSV1 | TEXT, &vec![0xff; length]));
             frames.push(frame(&role, FIN | PING, &vec![0; length.min(125)]));
             frames.push(frame(&role, FIN | PONG, &vec![0; length.min(125)]));
         }
         let mut together = frames.concat();
         let whole = together.len();
-        let mut inbound = limited(&role);
+        let mut inbound = Inbound::new(&role, &Limits::default(), Extension::Rsv1);
         let (events, used) = measured(|| {
             let each = |bytes: &mut Vec<u8>| feed_in_place(&mut inbound, bytes, whole);
             let alone: usize = frames.iter_mut().map(each).sum();
             (alone, feed_in_place(&mut inbound, &mut together, whole))
         });
-        assert_eq!(events, (28, 28));
+        assert_eq!(events, (35, 35));
         assert_eq!((used.total, used.peak), (0, 0));
     }
 }
