@@ -59,11 +59,23 @@ pub enum ProtocolError {
     /// A message longer than [`Limits::message_size`](crate::Limits::message_size).
     #[error("message of at least {size} bytes, at most {limit} are taken")]
     MessageTooLarge {
-        /// What has come and what the last header announced, in bytes.
+        /// What has come and what the last header announced, or what has been inflated so far, in
+        /// bytes.
         size: u64,
         /// What the limit allows, in bytes.
         limit: usize,
     },
+    /// A compressed message that is not in the format of DEFLATE, or ends within it.
+    #[error("compressed message does not inflate (RFC 7692 section 7.2.2)")]
+    InvalidDeflate,
+    /// A compressed message of so many final blocks, for its length, that they are there for the
+    /// work they make.
+    #[error("compressed message of too many final blocks")]
+    TooManyFinalBlocks,
+    /// A compressed message that inflates to more than
+    /// [`Limits::inflation`](crate::Limits::inflation) allows.
+    #[error("compressed message grows more than {0} times")]
+    InflatesTooMuch(u32),
     /// More fragments than [`Limits::fragments`](crate::Limits::fragments).
     #[error("message of more than {0} fragments")]
     TooManyFragments(u32),
@@ -78,7 +90,7 @@ pub enum ProtocolError {
 /// Whose fault an error is, for logs and counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// The peer broke a rule of RFC 6455.
+    /// The peer broke a rule of RFC 6455 or RFC 7692.
     PeerMisbehaved,
     /// The peer kept the rules and wanted more than this side gives.
     LimitExceeded,
@@ -110,13 +122,16 @@ impl ProtocolError {
             | Self::ExpectedContinuation
             | Self::CloseTooShort
             | Self::InvalidCloseCode(_) => (Fault::PeerMisbehaved, CloseCode::PROTOCOL),
-            Self::InvalidUtf8 => (Fault::PeerMisbehaved, CloseCode::INVALID_DATA),
-            Self::FrameTooLarge { .. } | Self::MessageTooLarge { .. } => {
-                (Fault::LimitExceeded, CloseCode::TOO_BIG)
+            Self::InvalidUtf8 | Self::InvalidDeflate => {
+                (Fault::PeerMisbehaved, CloseCode::INVALID_DATA)
             }
-            Self::TooManyFragments(_) | Self::MessageTooSlow(_) | Self::TooManyControlFrames(_) => {
-                (Fault::LimitExceeded, CloseCode::POLICY)
-            }
+            Self::FrameTooLarge { .. }
+            | Self::MessageTooLarge { .. }
+            | Self::InflatesTooMuch(_) => (Fault::LimitExceeded, CloseCode::TOO_BIG),
+            Self::TooManyFragments(_)
+            | Self::TooManyFinalBlocks
+            | Self::MessageTooSlow(_)
+            | Self::TooManyControlFrames(_) => (Fault::LimitExceeded, CloseCode::POLICY),
         }
     }
 }

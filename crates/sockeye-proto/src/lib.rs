@@ -1,4 +1,4 @@
-//! RFC 6455 as plain values: bytes go in, messages come out, and the other way round.
+//! RFC 6455 and RFC 7692 as plain values: bytes go in, messages come out, and the other way round.
 //!
 //! This crate has no I/O, no clock, no randomness and no runtime. Whoever uses it owns the socket
 //! and passes in bytes, limits and masking keys; the crate `sockeye` is such a user, and the one to
@@ -10,6 +10,7 @@
 //! 2. [`Inbound`] turns received bytes into [`Event`]s, in place.
 //! 3. [`Connection`] keeps the closing handshake and the control frames that wait to be sent.
 //! 4. [`outbound`] turns a [`Message`] into bytes for the wire.
+//! 5. [`deflate`] negotiates compression and does it, if both ends want it.
 //!
 //! ```
 //! use sockeye_proto::{Event, Extension, Inbound, Limits, Message, Role};
@@ -38,6 +39,8 @@ mod message;
 mod connection;
 mod inbound;
 pub mod outbound;
+
+pub mod deflate;
 
 pub mod handshake;
 

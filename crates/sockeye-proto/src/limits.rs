@@ -22,10 +22,19 @@ pub struct Limits {
     /// This is also what a connection holds at most for a message that is not complete: the memory
     /// grows with what has arrived, spare capacity included, and fragments cost nothing extra.
     /// WARNING: so much memory, times the number of connections, is in the peers' hands.
+    ///
+    /// For a compressed message it bounds both the payload as it comes and what it inflates to.
     pub message_size: usize,
     /// The longest single frame, in bytes; default `usize::MAX`, which leaves it to
     /// [`message_size`](Self::message_size). Beyond it the connection ends with 1009.
     pub frame_size: usize,
+    /// How many times its own length a compressed message may inflate to; default `u32::MAX`, which
+    /// leaves it to [`message_size`](Self::message_size). Beyond it the connection ends with 1009.
+    ///
+    /// DEFLATE comes to about 1000 with the same byte over and over, and honest messages of the
+    /// same shape, each referring to the one before, come to 50 and more. Up to 4 KiB are never too
+    /// much.
+    pub inflation: u32,
     /// The most fragments of one message; default 131,072. Beyond it the connection ends with 1008.
     /// What grows with it is the time spent on frames that carry nothing.
     pub fragments: u32,
@@ -43,6 +52,7 @@ impl Default for Limits {
         Self {
             message_size: MIB,
             frame_size: usize::MAX,
+            inflation: u32::MAX,
             fragments: 131_072,
             message_time: Duration::from_secs(60),
             control_rate: 1000,
@@ -62,6 +72,13 @@ impl Limits {
     #[must_use]
     pub fn frame_size(mut self, bytes: usize) -> Self {
         self.frame_size = bytes;
+        self
+    }
+
+    /// Sets [`inflation`](Self::inflation), as a ratio to one.
+    #[must_use]
+    pub fn inflation(mut self, ratio: u32) -> Self {
+        self.inflation = ratio;
         self
     }
 

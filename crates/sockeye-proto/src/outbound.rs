@@ -21,6 +21,25 @@ pub fn message(role: &Role, message: &Message<'_>, wire: &mut Vec<u8>) {
     frame(role, opcode(message), message.as_bytes(), wire);
 }
 
+/// Appends a message that [`Deflater`](crate::deflate::Deflater) has compressed, as one frame with
+/// RSV1 set, for a peer that has agreed to permessage-deflate (RFC 7692 section 6.1). `opcode` is
+/// the message's own, text or binary.
+///
+/// One frame always: RFC 7692 allows fragments, and Safari does not inflate them.
+///
+/// ```
+/// use sockeye_proto::{OpCode, Role, outbound};
+///
+/// let mut wire = Vec::new();
+/// let hello = [0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00]; // RFC 7692 section 7.2.3.1
+/// outbound::compressed(&Role::Server, OpCode::Text, &hello, &mut wire);
+/// assert_eq!(wire, [0xc1, 0x07, 0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00]);
+/// ```
+pub fn compressed(role: &Role, opcode: OpCode, payload: &[u8], wire: &mut Vec<u8>) {
+    let header = Header { rsv1: true, ..Header::new(opcode, payload.len()) };
+    write(role, header, payload, wire);
+}
+
 /// Appends the header alone, for a payload that follows by reference; a server's, as a client has
 /// to mask a copy.
 pub fn server_header(message: &Message<'_>, wire: &mut Vec<u8>) {
@@ -49,7 +68,11 @@ pub fn close(role: &Role, close: Option<&CloseFrame>, wire: &mut Vec<u8>) {
 
 #[inline]
 fn frame(role: &Role, opcode: OpCode, payload: &[u8], wire: &mut Vec<u8>) {
-    let mut header = Header::new(opcode, payload.len());
+    write(role, Header::new(opcode, payload.len()), payload, wire);
+}
+
+#[inline]
+fn write(role: &Role, mut header: Header, payload: &[u8], wire: &mut Vec<u8>) {
     if let Role::Client { masking_key } = role {
         header.mask = Some(masking_key());
     }

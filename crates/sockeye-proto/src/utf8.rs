@@ -29,7 +29,8 @@ impl Utf8Bytes {
 
     /// The text.
     pub fn as_str(&self) -> &str {
-        // SAFETY: every constructor takes a `str`, or bytes that `Validator` has accepted to the end.
+        // SAFETY: every constructor takes a `str`, or bytes that `check` or, to the end, `Validator`
+        // has accepted.
         unsafe { std::str::from_utf8_unchecked(&self.0) }
     }
 
@@ -69,6 +70,12 @@ impl fmt::Debug for Utf8Bytes {
 #[inline]
 pub(crate) fn check(bytes: &[u8]) -> Result<&str, ProtocolError> {
     simdutf8::basic::from_utf8(bytes).map_err(|_| ProtocolError::InvalidUtf8)
+}
+
+/// The same for a message that is to be kept.
+pub(crate) fn check_owned<M: Memory>(bytes: Vec<u8>) -> Result<Utf8Bytes, ProtocolError> {
+    check(&bytes)?;
+    Ok(Utf8Bytes(memory::share::<M>(bytes)))
 }
 
 /// A text that grows fragment by fragment and fails at the first bad one.

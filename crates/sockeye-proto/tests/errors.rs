@@ -209,11 +209,19 @@ fn exceeded_limits_have_the_codes_1009_and_1008_and_are_not_misbehaviour() {
     for (error, code) in [
         (E::FrameTooLarge { size: 2, limit: 1 }, 1009),
         (E::MessageTooLarge { size: 2, limit: 1 }, 1009),
+        (E::InflatesTooMuch(20), 1009),
         (E::TooManyFragments(1), 1008),
+        (E::TooManyFinalBlocks, 1008),
         (E::MessageTooSlow(Duration::from_secs(1)), 1008),
         (E::TooManyControlFrames(1), 1008),
     ] {
         assert_eq!(error.close_code(), CloseCode(code), "{error}");
         assert_eq!(error.fault(), Fault::LimitExceeded, "{error}");
     }
+}
+
+#[test]
+fn what_does_not_inflate_is_misbehaviour_and_has_the_code_1007() {
+    assert_eq!(E::InvalidDeflate.close_code(), CloseCode(1007));
+    assert_eq!(E::InvalidDeflate.fault(), Fault::PeerMisbehaved);
 }

@@ -60,8 +60,9 @@ fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderVal
     values.next().is_none().then_some(value)
 }
 
-/// Whether the text is a token (RFC 9110 section 5.6.2), as the name of a subprotocol has to be.
-fn is_token(text: &str) -> bool {
+/// Whether the text is a token (RFC 9110 section 5.6.2), as the names of subprotocols and
+/// extensions have to be.
+pub(crate) fn is_token(text: &str) -> bool {
     let is_tchar = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     !text.is_empty() && text.bytes().all(is_tchar)
 }

@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod counting;
+mod deflate;
 
 use bytes::Bytes;
 use common::*;
