@@ -37,6 +37,29 @@ pub fn offers(headers: &HeaderMap) -> impl Iterator<Item = Result<Offer, Paramet
         .filter(|offer| !matches!(offer, Err(ParameterError::OtherExtension(_))))
 }
 
+/// The offers as one header's value; none for no offers, as "an empty header is never sent".
+pub(crate) fn offered(offers: &[Offer]) -> Option<HeaderValue> {
+    let elements: Vec<_> = offers.iter().map(Offer::to_string).collect();
+    (!elements.is_empty()).then(|| value_of(&elements.join(", ")))
+}
+
+/// The elements of all headers of an answer; what is not even text is an element too.
+pub(crate) fn elements(headers: &HeaderMap) -> Vec<Cow<'_, str>> {
+    let mut elements = Vec::new();
+    for value in headers.get_all(header::SEC_WEBSOCKET_EXTENSIONS) {
+        match value.to_str() {
+            Ok(text) => elements.extend(list(text).map(Cow::Borrowed)),
+            Err(_) => elements.push(String::from_utf8_lossy(value.as_bytes())),
+        }
+    }
+    elements
+}
+
+/// The name of an element of that list.
+pub(crate) fn name(element: &str) -> &str {
+    split(element, b';').next().unwrap_or_default()
+}
+
 impl Parameters {
     /// The element as a header's value.
     pub fn header_value(&self) -> HeaderValue {

@@ -50,6 +50,7 @@ mod inflater;
 pub use context::Context;
 pub use deflater::{Deflater, Level};
 pub use header::offers;
+pub(crate) use header::{elements, name, offered};
 pub use inflater::{Inflater, message, owned_message};
 pub use negotiate::{
     AnswerError, ClientWindow, NAME, Offer, ParameterError, Parameters, Policy, WindowBits, check,

@@ -7,6 +7,7 @@ use http::{
 };
 
 use super::{accept_key, has_token, is_token, list, single};
+use crate::deflate;
 
 /// What is kept of the body of an answer that refuses, in bytes.
 pub const MAX_REFUSAL_BODY: usize = 8 * 1024;
@@ -26,6 +27,7 @@ pub const MAX_REFUSAL_BODY: usize = 8 * 1024;
 pub struct Offer {
     key: String,
     protocols: Vec<String>,
+    deflate: Vec<deflate::Offer>,
 }
 
 /// What the server has agreed to.
@@ -34,6 +36,8 @@ pub struct Offer {
 pub struct Accepted {
     /// The subprotocol it chose from the offer, if any.
     pub protocol: Option<String>,
+    /// The compression it agreed to, if any.
+    pub deflate: Option<deflate::Parameters>,
 }
 
 /// A request that cannot be made.
@@ -79,6 +83,9 @@ pub enum HandshakeFault {
     /// An extension that was not offered.
     #[error("the server uses extension `{0}`, which was not offered (RFC 6455 section 4.1)")]
     Extension(String),
+    /// Compression on terms that were not offered.
+    #[error(transparent)]
+    Deflate(#[from] deflate::AnswerError),
     /// A subprotocol that was not offered, or more than one.
     #[error("the server chose subprotocol `{0}`, which was not offered (RFC 6455 section 4.1)")]
     Protocol(String),
@@ -105,7 +112,25 @@ impl Offer {
             }
             offered.push(protocol);
         }
-        Ok(Self { key: BASE64.encode(nonce), protocols: offered })
+        Ok(Self { key: BASE64.encode(nonce), protocols: offered, deflate: Vec::new() })
+    }
+
+    /// The same with these offers of compression, in order of preference; without any, which is
+    /// where an offer begins, no extension is offered and none is taken.
+    ///
+    /// ```
+    /// use sockeye_proto::{deflate, handshake::client::Offer};
+    ///
+    /// let offer = Offer::new([7; 16], ["chat"])?.deflate([deflate::Offer::browser()]);
+    /// let request = offer.request(&"ws://example.com".parse()?)?;
+    /// let value = "permessage-deflate; client_max_window_bits";
+    /// assert_eq!(request.headers()["sec-websocket-extensions"], value);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn deflate(mut self, offers: impl IntoIterator<Item = deflate::Offer>) -> Self {
+        self.deflate = offers.into_iter().collect();
+        self
     }
 
     /// The request for `uri`, in the form that goes to the server itself: path and query, and the
@@ -142,6 +167,9 @@ impl Offer {
         {
             headers.insert(header::SEC_WEBSOCKET_PROTOCOL, protocols);
         }
+        if let Some(extensions) = deflate::offered(&self.deflate) {
+            headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, extensions);
+        }
         Ok(request)
     }
 
@@ -174,11 +202,27 @@ impl Offer {
         if accept.is_none_or(|accept| accept != &accept_key(self.key.as_bytes())) {
             return Err(HandshakeFault::WrongAccept);
         }
-        let extensions = elements(headers, &header::SEC_WEBSOCKET_EXTENSIONS);
-        if let Some(extension) = extensions.first() {
-            return Err(HandshakeFault::Extension(extension.clone()));
+        let deflate = self.agreed_deflate(headers)?;
+        Ok(Accepted { protocol: self.chosen_protocol(headers)?, deflate })
+    }
+
+    /// "An extension that was not present in the client's handshake" fails the connection (RFC 6455
+    /// section 4.1), and so does one that was, on other terms.
+    fn agreed_deflate(
+        &self,
+        headers: &HeaderMap,
+    ) -> Result<Option<deflate::Parameters>, HandshakeFault> {
+        let mut agreed = None;
+        for element in deflate::elements(headers) {
+            if self.deflate.is_empty() || deflate::name(&element) != deflate::NAME {
+                return Err(HandshakeFault::Extension(element.into_owned()));
+            }
+            if agreed.is_some() {
+                return Err(deflate::AnswerError::Twice.into());
+            }
+            agreed = Some(deflate::check(&element, &self.deflate)?);
         }
-        Ok(Accepted { protocol: self.chosen_protocol(headers)? })
+        Ok(agreed)
     }
 
     fn chosen_protocol(&self, headers: &HeaderMap) -> Result<Option<String>, HandshakeFault> {

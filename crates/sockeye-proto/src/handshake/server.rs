@@ -6,6 +6,7 @@ use http::{
 };
 
 use super::{accept_key, has_token, list, single};
+use crate::deflate;
 
 /// A request that may become a WebSocket connection.
 ///
@@ -31,6 +32,8 @@ use super::{accept_key, has_token, list, single};
 pub struct Upgrade {
     accept: HeaderValue,
     protocols: Vec<String>,
+    deflate_offers: Vec<deflate::Offer>,
+    deflate: Option<deflate::Parameters>,
 }
 
 /// Why a request does not become a WebSocket connection; [`response`](Self::response) says it to
@@ -107,6 +110,8 @@ impl Upgrade {
         Ok(Self {
             accept: HeaderValue::try_from(accept).map_err(|_| Refusal::Key)?,
             protocols: list(headers, &header::SEC_WEBSOCKET_PROTOCOL).map(str::to_owned).collect(),
+            deflate_offers: deflate::offers(headers).filter_map(Result::ok).collect(),
+            deflate: None,
         })
     }
 
@@ -122,6 +127,43 @@ impl Upgrade {
     /// The subprotocols that the client offers, in its order of preference.
     pub fn protocols(&self) -> impl Iterator<Item = &str> {
         self.protocols.iter().map(String::as_str)
+    }
+
+    /// The offers of permessage-deflate, in the client's order of preference, without those that
+    /// are wrong (RFC 7692 section 7.1).
+    pub fn deflate_offers(&self) -> &[deflate::Offer] {
+        &self.deflate_offers
+    }
+
+    /// Agrees to compression if the client offers it, by its first good offer, and says what is
+    /// agreed; [`response`](Self::response) says it to the client. Without this call no extension is
+    /// agreed to.
+    ///
+    /// ```
+    /// # use sockeye_proto::handshake::server::Upgrade;
+    /// use sockeye_proto::{Role, deflate::Policy};
+    ///
+    /// # let request = http::Request::get("/chat")
+    /// #     .header("host", "example.com")
+    /// #     .header("connection", "keep-alive, Upgrade")
+    /// #     .header("upgrade", "websocket")
+    /// #     .header("sec-websocket-version", "13")
+    /// #     .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")
+    /// #     .header("sec-websocket-extensions", "permessage-deflate")
+    /// #     .body(())?;
+    /// let mut upgrade = Upgrade::check_request(request)?;
+    /// if let Some(parameters) = upgrade.agree_to_deflate(Policy::Shared) {
+    ///     // From here on `Inbound` takes `Extension::Rsv1`.
+    ///     let sending = parameters.sending(&Role::Server);
+    ///     assert!(!sending.takes_over());
+    /// }
+    /// let response = upgrade.response(None)?;
+    /// assert!(response.headers().contains_key("sec-websocket-extensions"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn agree_to_deflate(&mut self, policy: deflate::Policy) -> Option<deflate::Parameters> {
+        self.deflate = self.deflate_offers.first().map(|offer| policy.answer(offer));
+        self.deflate
     }
 
     /// The answer that opens the connection.
@@ -143,6 +185,9 @@ impl Upgrade {
             }
             let value = HeaderValue::from_str(protocol).map_err(|_| not_offered())?;
             headers.insert(header::SEC_WEBSOCKET_PROTOCOL, value);
+        }
+        if let Some(deflate) = self.deflate {
+            headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, deflate.header_value());
         }
         Ok(response)
     }

@@ -2,8 +2,11 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, Version};
-use sockeye_proto::handshake::client::{
-    Accepted, HandshakeError, HandshakeFault, MAX_REFUSAL_BODY, Offer, OfferError,
+use sockeye_proto::{
+    deflate::{self, AnswerError, ParameterError},
+    handshake::client::{
+        Accepted, HandshakeError, HandshakeFault, MAX_REFUSAL_BODY, Offer, OfferError,
+    },
 };
 
 /// The nonce of the example in section 1.3, and the answer to it.
@@ -154,6 +157,66 @@ fn an_extension_that_was_not_offered_is_refused() {
         let response = answer(&[("sec-websocket-extensions", value)]);
         assert_eq!(fault(offer(&[]).check(response)), HandshakeFault::Extension(name.into()));
     }
+}
+
+#[test]
+fn compression_is_offered_in_one_header_or_not_at_all() {
+    let uri: Uri = "ws://example.com/".parse().expect("a URI");
+    let request = |offers: &[deflate::Offer]| {
+        let offer = offer(&[]).deflate(offers.iter().copied());
+        offer.request(&uri).expect("a request")
+    };
+    assert!(!request(&[]).headers().contains_key("sec-websocket-extensions"));
+    let (browser, plain) = (deflate::Offer::browser(), deflate::Offer::default());
+    for (offers, value) in [
+        (&[browser][..], "permessage-deflate; client_max_window_bits"),
+        (&[browser, plain], "permessage-deflate; client_max_window_bits, permessage-deflate"),
+    ] {
+        assert_eq!(request(offers).headers()["sec-websocket-extensions"], value);
+    }
+}
+
+#[test]
+fn compression_is_taken_on_the_terms_that_were_offered_and_once() {
+    let name = "sec-websocket-extensions";
+    let offer = offer(&[]).deflate([deflate::Offer::browser()]);
+    for headers in [&[][..], &[(name, "")], &[(name, " , ")]] {
+        assert_eq!(offer.check(answer(headers)).expect("a yes").deflate, None, "{headers:?}");
+    }
+    let value = "permessage-deflate; client_max_window_bits=\"10\"";
+    let accepted = offer.check(answer(&[(name, value)])).expect("a yes").deflate;
+    assert_eq!(accepted.map(|p| p.to_string()), Some(value.replace('"', "")));
+
+    let wrong = |value: &str| ParameterError::Value {
+        name: "server_max_window_bits",
+        value: value.to_owned(),
+    };
+    for (headers, expected) in [
+        (&[(name, "x-other")][..], HandshakeFault::Extension("x-other".into())),
+        (&[(name, "permessage-deflate, x-other")], HandshakeFault::Extension("x-other".into())),
+        (&[(name, "Permessage-Deflate")], HandshakeFault::Extension("Permessage-Deflate".into())),
+        (&[(name, "permessage-deflate, permessage-deflate")], AnswerError::Twice.into()),
+        (&[(name, "permessage-deflate"), (name, "permessage-deflate")], AnswerError::Twice.into()),
+        (
+            &[(name, "permessage-deflate; server_max_window_bits=16")],
+            AnswerError::Parameter(wrong("16")).into(),
+        ),
+        (
+            &[(name, "permessage-deflate; server_max_window_bits=\"1,0\"")],
+            AnswerError::Parameter(ParameterError::Malformed(
+                "permessage-deflate; server_max_window_bits=\"1,0\"".into(),
+            ))
+            .into(),
+        ),
+    ] {
+        assert_eq!(fault(offer.check(answer(headers))), expected, "{headers:?}");
+    }
+    let error = fault(offer.check(answer(&[(name, "permessage-deflate; x=1")])));
+    assert!(error.to_string().contains("`x`"), "{error}");
+    let mut response = answer(&[]);
+    let value = HeaderValue::from_bytes(b"permessage-deflate\xe4").expect("obs-text");
+    response.headers_mut().insert(name, value);
+    assert!(matches!(fault(offer.check(response)), HandshakeFault::Extension(_)));
 }
 
 #[test]

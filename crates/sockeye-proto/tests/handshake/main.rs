@@ -3,7 +3,10 @@
 mod client;
 mod server;
 
-use sockeye_proto::handshake::{client::Offer, server::Upgrade};
+use sockeye_proto::{
+    deflate::{self, Policy, WindowBits},
+    handshake::{client::Offer, server::Upgrade},
+};
 
 #[test]
 fn server_and_client_open_a_connection_with_one_another() {
@@ -23,6 +26,31 @@ fn server_and_client_open_a_connection_with_one_another() {
             let accepted = offer.check(response.map(|()| bytes::Bytes::new())).expect("a yes");
             assert_eq!(accepted.protocol.as_deref(), chosen);
         }
+    }
+}
+
+#[test]
+fn server_and_client_agree_on_compression_or_do_without() {
+    let policies = [
+        None,
+        Some(Policy::Shared),
+        Some(Policy::Dedicated { window_bits: WindowBits::new(11).expect("8 to 15") }),
+        Some(Policy::Dedicated { window_bits: WindowBits::MAX }),
+    ];
+    let offers: [&[deflate::Offer]; 3] =
+        [&[], &[deflate::Offer::browser()], &[deflate::Offer::default()]];
+    for (policy, offered) in policies.iter().flat_map(|p| offers.map(|offered| (p, offered))) {
+        let offer = Offer::new([7; 16], None::<String>).expect("nothing to refuse");
+        let offer = offer.deflate(offered.iter().copied());
+        let uri = "ws://example.com/".parse().expect("a URI");
+        let request = offer.request(&uri).expect("a request");
+        let mut upgrade = Upgrade::check_request(request).expect("a valid handshake");
+        assert_eq!(upgrade.deflate_offers(), offered);
+        let agreed = policy.and_then(|policy| upgrade.agree_to_deflate(policy));
+        assert_eq!(agreed.is_some(), policy.is_some() && !offered.is_empty());
+        let response = upgrade.response(None).expect("nothing chosen");
+        let accepted = offer.check(response.map(|()| bytes::Bytes::new())).expect("a yes");
+        assert_eq!(accepted.deflate, agreed);
     }
 }
 

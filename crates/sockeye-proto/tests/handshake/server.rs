@@ -1,9 +1,12 @@
 //! Which requests does a server upgrade, and with what answer (RFC 6455 section 4.2)?
 
 use http::{Method, Request, StatusCode, Version, request::Builder};
-use sockeye_proto::handshake::{
-    accept_key,
-    server::{NotOffered, Refusal, Upgrade},
+use sockeye_proto::{
+    deflate::Policy,
+    handshake::{
+        accept_key,
+        server::{NotOffered, Refusal, Upgrade},
+    },
 };
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
@@ -197,6 +200,40 @@ fn no_extension_is_agreed_to_by_itself() {
     let offer = request(&[("sec-websocket-extensions", "permessage-deflate")], &[]);
     let response = check(offer).expect("accepted").response(None).expect("nothing chosen");
     assert!(!response.headers().contains_key("sec-websocket-extensions"));
+}
+
+#[test]
+fn compression_is_agreed_to_by_the_first_good_offer_and_where_it_is_asked_for_alone() {
+    let name = "sec-websocket-extensions";
+    let agreed = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
+    for (headers, offers, expected) in [
+        (&[][..], 0, None),
+        (&[(name, "")], 0, None),
+        (&[(name, "x-other; a=1")], 0, None),
+        (&[(name, "permessage-deflate; server_max_window_bits=7")], 0, None),
+        (&[(name, "permessage-deflate; client_max_window_bits")], 1, Some(agreed.to_owned())),
+        (
+            &[(name, "x-other, permessage-deflate; x=1"), (name, "permessage-deflate")],
+            1,
+            Some(agreed.to_owned()),
+        ),
+        (
+            &[(name, "permessage-deflate; server_max_window_bits=9, permessage-deflate")],
+            2,
+            Some(format!("{agreed}; server_max_window_bits=9")),
+        ),
+    ] {
+        let mut upgrade = check(request(headers, &[])).expect("accepted");
+        assert_eq!(upgrade.deflate_offers().len(), offers, "{headers:?}");
+        let unasked = upgrade.clone().response(None).expect("nothing chosen");
+        assert!(!unasked.headers().contains_key(name), "{headers:?}");
+
+        let agreed = upgrade.agree_to_deflate(Policy::Shared);
+        assert_eq!(agreed.map(|parameters| parameters.to_string()), expected, "{headers:?}");
+        let response = upgrade.response(None).expect("nothing chosen");
+        let answered: Vec<_> = response.headers().get_all(name).into_iter().collect();
+        assert_eq!(answered, expected.iter().collect::<Vec<_>>(), "{headers:?}");
+    }
 }
 
 /// One would read what follows as frames, and a proxy in between as a body.
