@@ -6,11 +6,7 @@ use std::time::Duration;
 use sockeye::{Client, Close, CloseCode, ClosedBy, Config, SendStatus, State};
 use tokio::time::{Instant, timeout};
 
-use crate::server::{Server, close, frame, open, text, within};
-
-fn to_example() -> Client {
-    Client::connect("ws://example.com/")
-}
+use crate::server::{Server, assert_at, close, frame, open, text, to_example, within};
 
 #[track_caller]
 fn assert_is(close: &Close, by: ClosedBy, code: CloseCode, reason: &str, clean: bool) {
@@ -52,10 +48,20 @@ async fn an_answer_to_the_close_frame_is_awaited_for_5_s() {
     assert!(within(ws.recv()).await.is_err(), "it did not end in order");
 }
 
-#[track_caller]
-fn assert_at(start: Instant, seconds: u64) {
-    let (at, time) = (start.elapsed(), Duration::from_secs(seconds));
-    assert!((time..time + Duration::from_secs(1)).contains(&at), "at {at:?}, not {time:?}");
+/// An end of the stream is all the answer there will be.
+#[tokio::test(start_paused = true)]
+async fn a_server_that_leaves_instead_of_answering_is_not_waited_for() {
+    let (mut ws, mut server) = open(to_example()).await;
+    let start = Instant::now();
+    let serve = async {
+        assert_eq!(server.recv_close().await, CloseCode::NORMAL);
+        server.finish().await;
+        server.recv_end().await;
+    };
+    let closing = ws.close(CloseCode::NORMAL, "bye");
+    let (end, ()) = within(async { tokio::join!(closing, serve) }).await;
+    assert_is(&end, ClosedBy::Local, CloseCode::NORMAL, "bye", false);
+    assert_eq!(start.elapsed(), Duration::ZERO);
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use crate::server::{Connection, Server, close, frame, lead, text, within};
+use crate::server::{Connection, Server, close, frame, lead, text, to_example, within};
 
 /// What a handler was called with, in order; each end of a connection writes its own.
 #[derive(Clone, Debug, Default)]
@@ -86,10 +86,6 @@ impl Handler for Countdown {
         self.0.add(format!("close {} {:?} at {}", close.code, close.by, session.data.0));
         Ok(())
     }
-}
-
-fn to_example() -> Client {
-    Client::connect("ws://example.com/")
 }
 
 type Driving = JoinHandle<Result<Close, ConnectError>>;

@@ -12,11 +12,9 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use crate::server::{self, Connection, Frame, Server, frame, open, text, within};
-
-fn to_example() -> Client {
-    Client::connect("ws://example.com/")
-}
+use crate::server::{
+    self, Connection, Frame, Server, assert_at, frame, open, text, to_example, within,
+};
 
 fn with(config: Config) -> Client {
     to_example().config(config)
@@ -236,12 +234,6 @@ async fn recv_ping(server: &mut Connection<DuplexStream>, start: Instant, second
     let Frame { opcode, payload, .. } = server.recv().await.expect("a ping");
     assert_eq!((opcode, &payload[..]), (9, &b""[..]));
     assert_at(start, seconds);
-}
-
-#[track_caller]
-fn assert_at(start: Instant, seconds: u64) {
-    let (at, time) = (start.elapsed(), Duration::from_secs(seconds));
-    assert!((time..time + Duration::from_secs(1)).contains(&at), "at {at:?}, not {time:?}");
 }
 
 #[tokio::test(start_paused = true)]

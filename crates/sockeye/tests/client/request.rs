@@ -6,7 +6,7 @@ use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use http::{HeaderName, HeaderValue, header};
 use sockeye::{Client, ConnectError, OfferError};
 
-use crate::server::{Request, Server, lead, text, within};
+use crate::server::{Request, Server, lead, text, to_example, within};
 
 /// What this client sends first. It gets no answer.
 async fn request_of(client: Client) -> Request {
@@ -26,10 +26,6 @@ async fn error_of(client: Client) -> ConnectError {
     let error = within(client).await.expect_err("it is not even asked");
     server.recv_end().await;
     error
-}
-
-fn to_example() -> Client {
-    Client::connect("ws://example.com/")
 }
 
 #[tokio::test]

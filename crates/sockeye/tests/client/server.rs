@@ -9,7 +9,7 @@ use sockeye::{Client, CloseCode, ConnectError, WebSocket};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex},
     net::{TcpListener, TcpStream},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 /// No test waits longer than this for anything: a hang is a failure. Long enough for every deadline
@@ -19,6 +19,18 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Waits, but not for ever.
 pub(crate) async fn within<F: IntoFuture>(what: F) -> F::Output {
     timeout(LIMIT, what).await.expect("what is waited for comes within the limit")
+}
+
+/// It is so many seconds since then, or up to one more.
+#[track_caller]
+pub(crate) fn assert_at(start: Instant, seconds: u64) {
+    let (at, time) = (start.elapsed(), Duration::from_secs(seconds));
+    assert!((time..time + Duration::from_secs(1)).contains(&at), "at {at:?}, not {time:?}");
+}
+
+/// A client without anything special.
+pub(crate) fn to_example() -> Client {
+    Client::connect("ws://example.com/")
 }
 
 /// A server that accepts what a test accepts.

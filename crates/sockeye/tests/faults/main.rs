@@ -13,9 +13,11 @@ use schedule::{broken, good};
 use side::{Ended, Notes};
 use sockeye::{CloseCode, ClosedBy, ConnectError, Message};
 
-/// So many schedules, unless `PROPTEST_CASES` says otherwise.
+/// So many schedules, unless `PROPTEST_CASES` says otherwise. One that fails is made smaller for half a
+/// minute at most.
 fn cases(count: u32) -> Config {
-    let mut config = Config { failure_persistence: None, ..Config::default() };
+    let mut config =
+        Config { failure_persistence: None, max_shrink_time: 30_000, ..Config::default() };
     if std::env::var_os("PROPTEST_CASES").is_none() {
         config.cases = count;
     }
