@@ -71,3 +71,28 @@ async fn within<T>(time: Duration, work: impl Future<Output = io::Result<T>>) ->
         Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {time:?}")))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpSocket};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_that_hangs_keeps_nobody_from_trying_one_of_the_other_kind() {
+        // One place in the queue of those who wait to be accepted, and it is taken.
+        let hanging = TcpSocket::new_v4().unwrap();
+        hanging.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let hanging = hanging.listen(0).unwrap();
+        let v4 = hanging.local_addr().unwrap();
+        let _waiting = TcpStream::connect(v4).await.unwrap();
+        let listening = TcpListener::bind(("::1", v4.port())).await.unwrap();
+        let v6 = listening.local_addr().unwrap();
+
+        let uri = Uri::try_from(format!("ws://two.example:{}/", v4.port())).unwrap();
+        let time = Duration::from_secs(60);
+        let tcp = connect_any(&uri, vec![v4, v6], time).await.unwrap();
+        assert_eq!(tcp.peer_addr().unwrap(), v6);
+        assert!(tcp.nodelay().unwrap(), "what is written is batched already");
+    }
+}

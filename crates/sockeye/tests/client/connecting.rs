@@ -85,33 +85,6 @@ async fn a_port_that_is_not_named_is_80() {
 }
 
 #[tokio::test]
-async fn small_messages_are_sent_without_delay() {
-    let server = Server::new().await;
-    let serve = async {
-        let mut connection = server.accept().await;
-        connection.upgrade("").await;
-        connection
-    };
-    let client = Client::connect(server.url());
-    let (ws, mut connection) = within(async { tokio::join!(client, serve) }).await;
-    let mut ws = ws.unwrap();
-    // Nagle's algorithm would hold the second one back until the first is acknowledged, for which a
-    // system that expects to answer soon takes 40 ms.
-    let start = Instant::now();
-    let rounds = 50;
-    for _ in 0..rounds {
-        ws.send("one").await.unwrap();
-        ws.socket().flushed().await.unwrap();
-        ws.send("two").await.unwrap();
-        connection.recv_text().await;
-        connection.recv_text().await;
-        connection.send(text("both")).await;
-        within(ws.recv()).await.unwrap();
-    }
-    assert!(start.elapsed() < rounds * Duration::from_millis(30), "{:?}", start.elapsed());
-}
-
-#[tokio::test]
 async fn over_a_stream_that_is_given_no_name_is_looked_up() {
     let (client, server) = lead(Client::connect("ws://something.invalid/"));
     talks(client.dns_timeout(Duration::ZERO).connect_timeout(Duration::ZERO), async { server })
