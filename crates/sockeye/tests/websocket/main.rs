@@ -5,6 +5,7 @@ mod cancelled;
 mod connecting;
 mod dropped;
 mod ends;
+mod function;
 mod messages;
 mod peer;
 mod pressure;
