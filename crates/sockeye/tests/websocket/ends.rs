@@ -407,6 +407,8 @@ fn a_handle_outlives_its_runtime_and_learns_that_the_connection_was_dropped() {
             });
             drop(gone);
             runtime().block_on(async {
+                let socket = ws.socket();
+                assert_eq!(soon(socket.closed()).await.reason, "the connection was dropped");
                 if untaken {
                     assert_eq!(text(&soon(ws.recv()).await.unwrap().unwrap()), UNTAKEN);
                 }

@@ -20,12 +20,13 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex},
     sync::{Semaphore, mpsc::unbounded_channel},
     task::yield_now,
+    time::timeout,
 };
 
 use crate::{
     assert_close,
     peer::{Peer, SIDES, Setup, Side},
-    settle, soon, text, within,
+    secs, settle, soon, text, within,
 };
 
 /// A loop as its users write it.
@@ -81,6 +82,25 @@ async fn loops_on_both_ends_keep_the_order_of_thousands_of_messages() {
     let close = soon(ws.close(CloseCode(4000), "enough")).await;
     assert_close(&close, ClosedBy::Local, 4000, "enough", true);
     assert_eq!(ws.recv().await, Ok(None));
+}
+
+/// One message more than a turn handles: it waits until the turn's last message is taken, perhaps at
+/// the very moment at which the connection's task goes to sleep over it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_behind_those_of_a_turn_is_never_slept_over() {
+    const TURN: usize = 128;
+    let server = Server::new().routes(echo_route()).bind("127.0.0.1:0").await.unwrap();
+    let client = Client::connect(format!("ws://{}/", server.local_addr()));
+    let mut ws = within(30, client).await.expect("the server listens");
+    for round in 0..1000 {
+        for _ in 0..=TURN {
+            ws.socket().send("x");
+        }
+        for n in 0..=TURN {
+            let got = timeout(secs(30), ws.recv()).await;
+            assert!(got.is_ok(), "message {n} of round {round} does not come");
+        }
+    }
 }
 
 /// Each has more to send than fits into the pipe and what it may hold back.
@@ -289,6 +309,8 @@ async fn closing_a_sink_sends_what_was_fed_and_1000_and_waits_for_the_end() {
         let (mut ws, mut peer) = Setup::new(side).connect().await;
         ws.feed(Message::from("first")).await.unwrap();
         ws.feed(Message::from("second")).await.unwrap();
+        peer.send_text("is not taken, and dropped").await;
+        settle().await;
         let mut closing = Box::pin(SinkExt::close(&mut ws));
         assert_eq!((&mut closing).now_or_never(), None);
         assert_eq!(soon(peer.recv_text()).await, "first");
@@ -296,7 +318,7 @@ async fn closing_a_sink_sends_what_was_fed_and_1000_and_waits_for_the_end() {
         assert_eq!(soon(peer.recv_close()).await, CloseCode::NORMAL);
         settle().await;
         assert_eq!((&mut closing).now_or_never(), None, "the peer has not answered");
-        peer.send_text("is not given any more").await;
+        peer.send_text("comes too late").await;
         peer.send_close(1000, "").await;
         assert_eq!(soon(closing).await, Ok(()));
         assert_close(&ws.socket().closed().await, ClosedBy::Local, 1000, "", true);

@@ -7,7 +7,7 @@ use sockeye::{CloseCode, ClosedBy, Config, Message, OpCode};
 
 use crate::{
     assert_close,
-    peer::{SIDES, Setup},
+    peer::{SIDES, Setup, Side},
     secs, settle, soon, within,
 };
 
@@ -129,6 +129,31 @@ async fn an_echo_loop_of_more_than_fits_is_slow_and_not_fatal() {
         // The high-water mark and one message.
         assert!((64 * 1024 - 20_000..64 * 1024 + 21_000).contains(&most), "{most} bytes waited");
     }
+}
+
+/// A server reads nothing while much waits; a client reads on, and has to wait by itself.
+#[tokio::test(start_paused = true)]
+async fn a_servers_loop_that_does_not_wait_for_room_is_slow_and_not_fatal() {
+    let (mut ws, mut peer) = Setup::new(Side::Server).pipe(5000).connect().await;
+    tokio::spawn(async move {
+        while let Ok(Some(message)) = ws.recv().await {
+            ws.socket().send(message);
+        }
+    });
+    let (reader, writer) = peer.split();
+    let send = async {
+        for n in 0..200 {
+            writer.send(OpCode::Binary, &vec![n as u8; 20_000]).await;
+        }
+    };
+    let receive = async {
+        for n in 0..200 {
+            settle().await;
+            let frame = reader.recv().await.expect("the connection lives");
+            assert_eq!((frame.opcode, frame.payload[0]), (OpCode::Binary, n as u8));
+        }
+    };
+    within(60, async { tokio::join!(send, receive) }).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -126,6 +126,38 @@ async fn a_close_frame_waits_a_moment_for_the_messages_before_it_to_be_answered(
     }
 }
 
+/// As a handler can, at once or after a while. More than 128 are more than a turn handles.
+#[tokio::test(start_paused = true)]
+async fn messages_in_one_segment_with_a_close_frame_can_be_answered() {
+    for side in SIDES {
+        for (count, pause) in [1, 3, 128, 129, 300].into_iter().flat_map(|n| [(n, 0), (n, 200)]) {
+            let (mut ws, mut peer) = Setup::new(side).connect().await;
+            tokio::spawn(async move {
+                let mut taken = 0;
+                while let Some(message) = ws.recv().await.expect("an orderly connection") {
+                    taken += 1;
+                    if taken == count {
+                        sleep(Duration::from_millis(pause)).await;
+                    }
+                    ws.send(message).await.expect("the close frame waits");
+                }
+            });
+            let texts: Vec<_> = (0..count).map(|n: i32| n.to_string()).collect();
+            let frame = |text: &String| peer.frame(OpCode::Text, true, text.as_bytes());
+            let mut wire: Vec<_> = texts.iter().flat_map(frame).collect();
+            wire.extend(peer.frame(OpCode::Close, true, &1000u16.to_be_bytes()));
+            peer.send_raw(&wire).await;
+            for text in texts {
+                assert_eq!(soon(peer.recv_text()).await, text, "of {count}");
+            }
+            // At once, as the loop has come back for more.
+            let close = timeout(Duration::from_millis(20), peer.recv_close()).await;
+            assert_eq!(close, Ok(CloseCode::NORMAL));
+            soon(peer.recv_end()).await;
+        }
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_close_frame_does_not_wait_longer_and_the_messages_before_it_are_still_given() {
     for side in SIDES {
