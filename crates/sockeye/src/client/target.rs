@@ -25,7 +25,7 @@ impl Target {
         let uri: Uri = url
             .parse()
             .map_err(|_| error("not a URL; write it like ws://example.com:8080/chat"))?;
-        match uri.scheme_str() {
+        match uri.scheme_str().map(str::to_ascii_lowercase).as_deref() {
             Some("ws" | "http") => {}
             Some("wss" | "https") => return Err(error("there is no TLS yet; use ws://")),
             _ => return Err(error("the scheme has to be ws or http, as in ws://example.com")),
@@ -35,7 +35,7 @@ impl Target {
         if host.is_empty() {
             return Err(error("it names no host"));
         }
-        let port = uri.port_u16().unwrap_or(80);
+        let port = port(&uri).ok_or_else(|| error("the port has to be a number up to 65535"))?;
         let authorization = user(&uri).and_then(authorization);
         Ok(Self { uri, host, port, authorization })
     }
@@ -43,7 +43,19 @@ impl Target {
 
 /// What stands before the host, such as `name:password`.
 fn user(uri: &Uri) -> Option<&str> {
-    uri.authority()?.as_str().rsplit_once('@').map(|(user, _)| user)
+    let (user, _) = uri.authority()?.as_str().rsplit_once('@')?;
+    (!user.is_empty()).then_some(user)
+}
+
+/// The port; 80 where none is given, and none where what is given is no number.
+fn port(uri: &Uri) -> Option<u16> {
+    let authority = uri.authority()?;
+    let address = authority.as_str().rsplit_once('@').map_or(authority.as_str(), |(_, at)| at);
+    match address.strip_prefix(authority.host())?.strip_prefix(':').unwrap_or_default() {
+        "" => Some(80),
+        digits if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse().ok(),
+        _ => None,
+    }
 }
 
 fn authorization(user: &str) -> Option<HeaderValue> {
@@ -60,8 +72,12 @@ fn authorization(user: &str) -> Option<HeaderValue> {
 pub(super) fn without_password(url: &str) -> String {
     let authority = url.find("://").map_or(0, |position| position + 3);
     let end = url[authority..].find('/').map_or(url.len(), |position| authority + position);
-    match url[authority..end].rfind('@') {
+    let is_clear = url.parse::<Uri>().is_ok_and(|uri| port(&uri).is_some());
+    let place = if is_clear { &url[authority..end] } else { &url[authority..] };
+    match place.rfind('@') {
         Some(at) => format!("{}…{}", &url[..authority], &url[authority + at..]),
+        // What stands before the begin of the authority may be a password as well.
+        None if !is_clear && url.contains('@') => "…".to_owned(),
         None => url.to_owned(),
     }
 }
@@ -79,6 +95,8 @@ mod tests {
         let target = Target::parse("ws://example.com/chat?room=1").unwrap();
         assert_eq!((&*target.host, target.port), ("example.com", 80));
         assert!(target.authorization.is_none());
+        assert_eq!(Target::parse("WS://example.com:").unwrap().port, 80);
+        assert!(Target::parse("ws://@example.com/").unwrap().authorization.is_none());
         let target = Target::parse("HTTP://[::1]:8080").unwrap();
         assert_eq!((&*target.host, target.port), ("::1", 8080));
     }
@@ -104,6 +122,9 @@ mod tests {
             ("ws://", "not a URL"),
             ("ws://example.com/a b", "not a URL"),
             ("ws://example.com/#top", "no fragment"),
+            ("ws://example.com:99999/", "the port has to be"),
+            ("ws://example.com:+80/", "the port has to be"),
+            ("ws://ana:se/cret@example.com/", "the port has to be"),
         ] {
             let hint = hint(url);
             assert!(hint.contains(why), "{url}: {hint}");
@@ -114,5 +135,8 @@ mod tests {
     fn an_error_does_not_show_a_password() {
         let hint = hint("wss://ana:secret@example.com/p@th");
         assert!(hint.contains("`wss://…@example.com/p@th`"), "{hint}");
+        for url in ["ws:/ana:secret@h/", "ws://ana:sec/secret@h", "ana:secret@h/?u=http://x/"] {
+            assert!(!without_password(url).contains("secret"), "{url}");
+        }
     }
 }
