@@ -1,4 +1,4 @@
-//! What a connection keeps between its messages (RFC 7692 section 7.1.1).
+//! What a connection keeps between its messages (RFC 7692 sections 7.1.1 and 7.2).
 
 use super::WindowBits;
 
@@ -64,7 +64,7 @@ impl Context {
         self.push(payload);
     }
 
-    /// "The LZ77 sliding window" moves on over the message (section 7.1.1).
+    /// The "LZ77 sliding window" (section 7) moves on over the message.
     pub(super) fn push(&mut self, message: &[u8]) {
         if !self.takes_over {
             return;

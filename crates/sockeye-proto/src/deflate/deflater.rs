@@ -129,7 +129,7 @@ impl Deflater {
             compressed.resize(start + room, 0);
             let (read, written) = (zlib.total_in(), zlib.total_out());
             // "An empty DEFLATE block with no compression" ends the message (section 7.2.1), and
-            // flushing is how zlib writes one.
+            // flushing is how zlib writes one (section 7.3).
             zlib.compress(rest, &mut compressed[start..], DeflateFlush::SyncFlush)
                 .expect("a stream that was reset fails at nothing");
             rest = &rest[(zlib.total_in() - read) as usize..];

@@ -37,7 +37,8 @@ pub fn offers(headers: &HeaderMap) -> impl Iterator<Item = Result<Offer, Paramet
         .filter(|offer| !matches!(offer, Err(ParameterError::OtherExtension(_))))
 }
 
-/// The offers as one header's value; none for no offers, as "an empty header is never sent".
+/// The offers as one header's value; none for no offers, as the list has one element at least (RFC
+/// 6455 section 9.1).
 pub(crate) fn offered(offers: &[Offer]) -> Option<HeaderValue> {
     let elements: Vec<_> = offers.iter().map(Offer::to_string).collect();
     (!elements.is_empty()).then(|| value_of(&elements.join(", ")))
@@ -152,7 +153,7 @@ impl fmt::Display for Parameters {
 
 impl Offer {
     /// Takes up one parameter. An offer with one that is unknown, has a wrong value, or is there
-    /// twice "MUST" be declined, and such an answer fails the connection (section 7.1).
+    /// twice has to be declined, and such an answer fails the connection (section 7).
     fn set(&mut self, name: &str, value: Option<&str>) -> Result<(), ParameterError> {
         match name {
             SERVER_NO_CONTEXT_TAKEOVER => {
@@ -199,8 +200,8 @@ fn once(first: bool, name: &'static str) -> Result<(), ParameterError> {
     if first { Ok(()) } else { Err(ParameterError::Duplicate(name)) }
 }
 
-/// `token [ "=" ( token / quoted-string ) ]`, where a quoted value, "after unescaping, MUST conform
-/// to the token" too (RFC 6455 section 9.1).
+/// `token [ "=" (token | quoted-string) ]`, where "the value after quoted-string unescaping MUST
+/// conform to the 'token' ABNF" too (RFC 6455 section 9.1).
 fn parameter(part: &str) -> Option<(&str, Option<Cow<'_, str>>)> {
     let Some((name, value)) = part.split_once('=') else {
         return is_token(part).then_some((part, None));

@@ -117,8 +117,9 @@ impl Inflater {
             self.restart(context, output.message());
             match self.feed::<M>(&mut rest, output)? {
                 Fed::All => self.finish::<M>(output)?,
-                // "An endpoint MAY use [...] DEFLATE blocks with the BFINAL bit set to 1" (section
-                // 7.2.1), and the next block begins with the next byte.
+                // "An endpoint MAY use both DEFLATE blocks with the "BFINAL" bit set to 0 and
+                // DEFLATE blocks with the "BFINAL" bit set to 1" (section 7.2.1), and behind these
+                // the next block begins with the next byte.
                 Fed::Final => {
                     final_blocks += 1;
                     if final_blocks > FREE_FINAL_BLOCKS + payload.len() / BYTES_PER_FINAL_BLOCK {

@@ -68,7 +68,7 @@ pub struct Parameters {
     pub server_no_context_takeover: bool,
     /// The client compresses each message by itself (section 7.1.1.2).
     pub client_no_context_takeover: bool,
-    /// The largest window that the server uses; without one it is 15 (section 7.1.2.1).
+    /// The largest window that the server uses; without one it is 15 (sections 7.1.2.1 and 7.2.2).
     pub server_max_window_bits: Option<WindowBits>,
     /// The largest window that the client uses; without one it is 15 (section 7.1.2.2).
     pub client_max_window_bits: Option<WindowBits>,
@@ -96,7 +96,7 @@ pub enum Policy {
 
 /// What is wrong about one element of the header, by itself.
 ///
-/// On a server it declines that offer, and the next one is looked at (section 7).
+/// On a server it declines that offer (section 7), and the next one is looked at.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ParameterError {
@@ -122,14 +122,15 @@ pub enum ParameterError {
     },
 }
 
-/// An answer about permessage-deflate for which a client has to fail the connection (section 5.1).
+/// An answer about permessage-deflate for which a client has to fail the connection (sections 5 and
+/// 7).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AnswerError {
     /// The answer is wrong by itself.
     #[error(transparent)]
     Parameter(#[from] ParameterError),
-    /// permessage-deflate more than once, which is one message transformed twice.
+    /// permessage-deflate more than once: both would use RSV1.
     #[error("the server answered permessage-deflate twice (RFC 7692 section 5)")]
     Twice,
     /// A parameter that the client did not allow.
@@ -171,7 +172,8 @@ impl WindowBits {
         1 << self.0
     }
 
-    /// "A decimal integer value without leading zeroes between 8 to 15, inclusive" (section 7.1.2).
+    /// "A decimal integer value without leading zeroes between 8 to 15, inclusive" (section
+    /// 7.1.2.1).
     pub(super) fn parse(value: &str) -> Option<Self> {
         let is_canonical =
             value.bytes().all(|byte| byte.is_ascii_digit()) && !value.starts_with('0');
@@ -197,9 +199,9 @@ impl Offer {
     ///
     /// The first parameter that the RFC does not let the server answer.
     fn accept(&self, answer: &Parameters) -> Result<Parameters, AnswerError> {
-        // "A server accepts an extension negotiation offer that includes" either of the server's
-        // parameters by answering it, with the same or a smaller value (sections 7.1.1.1 and
-        // 7.1.2.1). It may also answer both unasked.
+        // A server accepts an offer of either of its parameters "by including" it in the answer, a
+        // window "with the same or smaller value as the offer" (sections 7.1.1.1 and 7.1.2.1). It
+        // may also answer both unasked.
         if self.server_no_context_takeover && !answer.server_no_context_takeover {
             return Err(AnswerError::Missing(SERVER_NO_CONTEXT_TAKEOVER));
         }
@@ -212,7 +214,8 @@ impl Offer {
             }
         }
         // The client's window may be bounded only if the offer said so; a value there was a hint,
-        // and the server "may ignore" it (section 7.1.2.2).
+        // and the server "may either ignore this value or use this value" (section 7.1.2.2). So the
+        // answer may be larger, which section 7.2.1 provides for.
         let answered = answer.client_max_window_bits;
         let client_max_window_bits = match self.client_max_window_bits {
             ClientWindow::Unbounded if answered.is_some() => {
@@ -222,7 +225,8 @@ impl Offer {
             ClientWindow::AtMost(own) => Some(answered.map_or(own, |bits| bits.min(own))),
         };
         Ok(Parameters {
-            // The client holds to its hint, whatever the answer (section 7.1.1.2).
+            // The client holds to its hint, whatever the answer (section 7.1.1.2), though it need
+            // not (section 7.2.1).
             client_no_context_takeover: answer.client_no_context_takeover
                 || self.client_no_context_takeover,
             client_max_window_bits,
@@ -292,11 +296,11 @@ impl Parameters {
             return self;
         }
         match offer.client_max_window_bits {
-            // It "MUST NOT" be answered where it was not offered (section 7.1.2.2); to have no
-            // window at all may be asked of every client (section 7.1.1.2).
+            // An answer "MUST NOT include" it where it was not offered (section 7.1.2.2); to have
+            // no window at all may be asked of every client (section 7.1.1.2).
             ClientWindow::Unbounded => self.client_no_context_takeover = true,
             ClientWindow::Any => self.client_max_window_bits = Some(window_bits),
-            // "With a value equal to or smaller than" the client's hint (section 7.1.2.2).
+            // To use the hint is to answer "a value equal to or smaller than" it (section 7.1.2.2).
             ClientWindow::AtMost(hint) => self.client_max_window_bits = Some(hint.min(window_bits)),
         }
         self
@@ -308,8 +312,8 @@ impl Parameters {
 ///
 /// # Errors
 ///
-/// What the client has to fail the connection for (section 5.1), with the name of the parameter. Of
-/// several offers, the first one decides what is wrong with an answer that fits none.
+/// What the client has to fail the connection for (sections 5 and 7), with the name of the
+/// parameter. Of several offers, the first one decides what is wrong with an answer that fits none.
 ///
 /// ```
 /// use sockeye_proto::deflate::{self, AnswerError, Offer};

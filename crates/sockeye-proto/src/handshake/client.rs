@@ -206,8 +206,9 @@ impl Offer {
         Ok(Accepted { protocol: self.chosen_protocol(headers)?, deflate })
     }
 
-    /// "An extension that was not present in the client's handshake" fails the connection (RFC 6455
-    /// section 4.1), and so does one that was, on other terms.
+    /// Use of "an extension that was not present in the client's handshake" fails the connection
+    /// (RFC 6455 section 4.1), and so does that of one that was, on other terms (RFC 7692 section
+    /// 7).
     fn agreed_deflate(
         &self,
         headers: &HeaderMap,

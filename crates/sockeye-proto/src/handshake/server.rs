@@ -130,7 +130,7 @@ impl Upgrade {
     }
 
     /// The offers of permessage-deflate, in the client's order of preference, without those that
-    /// are wrong (RFC 7692 section 7.1).
+    /// are wrong (RFC 7692 section 7).
     pub fn deflate_offers(&self) -> &[deflate::Offer] {
         &self.deflate_offers
     }
@@ -204,8 +204,8 @@ impl Refusal {
                 headers.insert(header::ALLOW, HeaderValue::from_static("GET"));
                 StatusCode::METHOD_NOT_ALLOWED
             }
-            // "A server MUST generate an Upgrade header field in a 426 response" (RFC 9110
-            // section 15.5.22), and the version it understands (RFC 6455 section 4.4).
+            // "The server MUST send an Upgrade header field in a 426 response" (RFC 9110 section
+            // 15.5.22), and the version it understands (RFC 6455 section 4.4).
             Self::NotAnUpgrade | Self::WebSocketVersion => {
                 headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
                 headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
@@ -219,7 +219,7 @@ impl Refusal {
     }
 }
 
-/// "A base64-encoded value that, when decoded, is 16 bytes in length" (RFC 6455 section 4.2.1).
+/// A "value that, when decoded, is 16 bytes in length", in base64 (RFC 6455 section 4.2.1).
 fn checked_key(headers: &HeaderMap) -> Option<&[u8]> {
     let key = single(headers, &header::SEC_WEBSOCKET_KEY)?.as_bytes();
     let nonce = BASE64.decode(key).ok()?;
