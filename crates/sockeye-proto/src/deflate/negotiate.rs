@@ -107,10 +107,10 @@ pub enum ParameterError {
     #[error("`{0}` is not the form of an extension (RFC 6455 section 9.1)")]
     Malformed(String),
     /// A parameter that permessage-deflate does not have.
-    #[error("permessage-deflate has no parameter `{0}` (RFC 7692 section 7.1)")]
+    #[error("permessage-deflate has no parameter `{0}` (RFC 7692 section 7)")]
     Unknown(String),
     /// A parameter that is there twice.
-    #[error("parameter `{0}` is given twice (RFC 7692 section 7.1)")]
+    #[error("parameter `{0}` is given twice (RFC 7692 section 7)")]
     Duplicate(&'static str),
     /// A parameter that must not have this value, or needs one.
     #[error("parameter `{name}` has the wrong value `{value}` (RFC 7692 section 7.1)")]

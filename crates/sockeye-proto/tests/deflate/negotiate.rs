@@ -109,8 +109,8 @@ fn white_space_and_quotes_are_taken_where_the_grammar_has_them() {
     }
 }
 
-/// Section 7.1: "unknown", "an invalid value", and "multiple extension parameters with the same
-/// name" decline an offer and fail an answer.
+/// Section 7: a parameter that is "not defined for use", "an invalid value", and "multiple extension
+/// parameters with the same name" decline an offer and fail an answer.
 #[test]
 fn a_wrong_parameter_is_wrong_in_an_offer_and_in_an_answer_and_is_named() {
     let mut cases = vec![
