@@ -4,7 +4,7 @@ use std::{fmt, ops::Deref};
 
 use bytes::Bytes;
 
-use crate::Utf8Bytes;
+use crate::{OpCode, Utf8Bytes};
 
 /// A message, received or to be sent; the only message type of the project.
 ///
@@ -39,6 +39,14 @@ impl Message<'_> {
         match self {
             Self::Text(text) => Some(text),
             Self::Binary(_) => None,
+        }
+    }
+
+    /// The opcode of its first frame (RFC 6455 section 5.6).
+    pub fn opcode(&self) -> OpCode {
+        match self {
+            Self::Text(_) => OpCode::Text,
+            Self::Binary(_) => OpCode::Binary,
         }
     }
 

@@ -18,7 +18,7 @@ pub const MAX_CONTROL_FRAME: usize = 6 + MAX_CONTROL_PAYLOAD;
 /// ```
 #[inline]
 pub fn message(role: &Role, message: &Message<'_>, wire: &mut Vec<u8>) {
-    frame(role, opcode(message), message.as_bytes(), wire);
+    frame(role, message.opcode(), message.as_bytes(), wire);
 }
 
 /// Appends a message that [`Deflater`](crate::deflate::Deflater) has compressed, as one frame with
@@ -43,7 +43,7 @@ pub fn compressed(role: &Role, opcode: OpCode, payload: &[u8], wire: &mut Vec<u8
 /// Appends the header alone, for a payload that follows by reference; a server's, as a client has
 /// to mask a copy.
 pub fn server_header(message: &Message<'_>, wire: &mut Vec<u8>) {
-    let header = Header::new(opcode(message), message.len());
+    let header = Header::new(message.opcode(), message.len());
     wire.extend_from_slice(header.write(&mut [0; MAX_HEADER]));
 }
 
@@ -66,8 +66,10 @@ pub fn close(role: &Role, close: Option<&CloseFrame>, wire: &mut Vec<u8>) {
     frame(role, OpCode::Close, &payload, wire);
 }
 
+/// Appends a payload as one frame of this kind. That of a text or a close frame has to be what it says:
+/// it is not looked at.
 #[inline]
-fn frame(role: &Role, opcode: OpCode, payload: &[u8], wire: &mut Vec<u8>) {
+pub fn frame(role: &Role, opcode: OpCode, payload: &[u8], wire: &mut Vec<u8>) {
     write(role, Header::new(opcode, payload.len()), payload, wire);
 }
 
@@ -81,12 +83,5 @@ fn write(role: &Role, mut header: Header, payload: &[u8], wire: &mut Vec<u8>) {
     wire.extend_from_slice(payload);
     if let Some(key) = header.mask {
         Mask::new(key).apply(&mut wire[start..]);
-    }
-}
-
-fn opcode(message: &Message<'_>) -> OpCode {
-    match message {
-        Message::Text(_) => OpCode::Text,
-        Message::Binary(_) => OpCode::Binary,
     }
 }
