@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use sockeye_proto::Limits;
+use sockeye_proto::{Limits, deflate::Level};
 
-use crate::Origins;
+use crate::{Compression, Origins};
 
 /// The settings of a WebSocket route; the defaults are safe on the open internet.
 ///
@@ -25,6 +25,15 @@ pub struct Config {
     /// From which web pages browsers may connect; default [`Origins::Same`].
     /// WARNING: with [`Origins::Any`] every page on the web can act with its visitor's cookies.
     pub origins: Origins,
+    /// Whether the route agrees to compress messages; default [`Compression::Off`]. Not looked at on a
+    /// client, which offers it: see [`Client::no_compression`](crate::Client::no_compression).
+    pub compression: Compression,
+    /// How hard to compress, from 1 to 9; default 1. With 6, messages are shorter by some ten per cent
+    /// of what they were, and take two to three times as long.
+    pub compression_level: Level,
+    /// From which length on a message is compressed, in bytes, unless its sender chooses; default 256.
+    /// Shorter ones gain little.
+    pub compression_threshold: usize,
     /// When a silent peer is asked for a sign of life; default after 30 s, with 10 s to answer.
     /// WARNING: with `None`, a peer that vanished is noticed only when something is sent to it.
     pub keep_alive: Option<KeepAlive>,
@@ -69,6 +78,9 @@ impl Default for Config {
         Self {
             limits: Limits::default(),
             origins: Origins::Same,
+            compression: Compression::Off,
+            compression_level: Level::FASTEST,
+            compression_threshold: 256,
             keep_alive: Some(KeepAlive {
                 interval: Duration::from_secs(30),
                 deadline: Duration::from_secs(10),
@@ -97,6 +109,27 @@ impl Config {
     #[must_use]
     pub fn origins(mut self, origins: Origins) -> Self {
         self.origins = origins;
+        self
+    }
+
+    /// Sets [`compression`](Self::compression).
+    #[must_use]
+    pub fn compression(mut self, compression: Compression) -> Self {
+        self.compression = compression;
+        self
+    }
+
+    /// Sets [`compression_level`](Self::compression_level).
+    #[must_use]
+    pub fn compression_level(mut self, level: Level) -> Self {
+        self.compression_level = level;
+        self
+    }
+
+    /// Sets [`compression_threshold`](Self::compression_threshold), in bytes.
+    #[must_use]
+    pub fn compression_threshold(mut self, bytes: usize) -> Self {
+        self.compression_threshold = bytes;
         self
     }
 

@@ -51,10 +51,13 @@
 mod error;
 
 mod closures;
+mod compression;
 mod config;
+mod encoded;
 mod handler;
 mod socket;
 
+mod codec;
 mod outbox;
 mod pool;
 mod queue;
@@ -74,7 +77,9 @@ pub mod testing;
 
 pub use client::Client;
 pub use closures::{AsyncAttach, AsyncCallback, AsyncSessionCallback, On, Outcome, on};
+pub use compression::{Compress, Compression};
 pub use config::{Config, KeepAlive};
+pub use encoded::Encoded;
 pub use error::{
     Closed, ConnectError, Disconnected, Error, ListenError, Panicked, Result, ShutdownError,
 };
@@ -85,6 +90,11 @@ pub use sockeye_proto::handshake::client::{HandshakeError, HandshakeFault, Offer
 pub use sockeye_proto::{Binary, CloseCode, Limits, Message, OpCode, Text, Utf8Bytes};
 pub use upgrade::{Accept, Handshake, Origins, Rejection, ws, ws_with};
 pub use websocket::{WebSocket, accept, accept_with};
+
+/// What is said about compression in the settings and of a connection: permessage-deflate (RFC 7692).
+pub mod deflate {
+    pub use sockeye_proto::deflate::{Level, Parameters, WindowBits};
+}
 
 // What appears in signatures here, so that one dependency is enough to begin with.
 pub use axum;

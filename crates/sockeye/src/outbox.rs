@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use sockeye_proto::{
-    CloseCode, CloseFrame, Closing, Connection, Message, ProtocolError, Role, outbound,
+    CloseCode, CloseFrame, Closing, Connection, Message, OpCode, ProtocolError, Role, outbound,
 };
 
 use crate::{
@@ -75,6 +75,19 @@ struct Inner {
     /// How the connection ends, as far as that is known, and whether it has.
     close: Option<Arc<Close>>,
     ended: bool,
+}
+
+/// A message on its way into the outbox.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Outgoing<'a> {
+    /// It travels as it is.
+    Plain(&'a Message<'a>),
+    /// It was compressed to this.
+    Compressed(OpCode, &'a [u8]),
+    /// The connection's task compresses it.
+    Raw(&'a Message<'a>),
+    /// A server's frame that others get, too.
+    Frame(&'a Bytes),
 }
 
 /// Tasks that wait for something.
@@ -166,18 +179,18 @@ impl Outbox {
 
 /// For everyone who holds a socket.
 impl Outbox {
-    pub(crate) fn send(&self, config: &Config, message: Message<'_>) -> SendStatus {
+    pub(crate) fn send(&self, config: &Config, outgoing: Outgoing<'_>) -> SendStatus {
         let mut inner = self.lock();
         if !self.takes(&inner) {
             return SendStatus::Dropped(DropReason::Closed);
         }
-        if inner.buffered > 0 && inner.buffered() + message.len() > config.outbox_limit {
+        if inner.buffered > 0 && inner.buffered() + outgoing.len() > config.outbox_limit {
             self.set(signal::OVERFLOW);
             inner.wake();
             inner.unlock_and_notify();
             return SendStatus::Dropped(DropReason::Overflow);
         }
-        inner.push(&message);
+        inner.push(outgoing);
         if self.turn.load(Ordering::Relaxed) {
             inner.own = true;
         } else {
@@ -327,7 +340,11 @@ impl Outbox {
     /// The kernel took `count` bytes of a queue that is now `complete` or goes on.
     pub(crate) fn on_written(&self, config: &Config, count: usize, complete: Option<Box<Queue>>) {
         let mut inner = self.lock();
-        inner.release(count, complete.as_ref().map_or(0, |queue| queue.overhead()));
+        let (saved, overhead) =
+            complete.as_ref().map_or((0, 0), |queue| (queue.saved(), queue.overhead()));
+        // What was saved counts as waiting until all is written, or a part of it would pass for more
+        // than it is.
+        inner.release(count + saved, overhead);
         if self.has(signal::PRESSURE) && inner.buffered() <= config.low_water {
             self.clear(signal::PRESSURE);
             self.set(signal::DRAIN);
@@ -407,7 +424,8 @@ impl Outbox {
         let given_up = waiting.map(|mut queue| (queue.discard_rest(), queue.overhead()));
 
         let mut inner = self.lock();
-        inner.release(unwritten, written.map_or(0, |queue| queue.overhead()));
+        let (saved, overhead) = written.map_or((0, 0), |queue| (queue.saved(), queue.overhead()));
+        inner.release(unwritten + saved, overhead);
         let (bytes, overhead) = given_up.unwrap_or_default();
         inner.release(bytes, overhead);
         let frame = CloseFrame::new(CloseCode::TRY_AGAIN, "too slow to receive what was sent");
@@ -474,24 +492,37 @@ impl UnlockAndNotify for MutexGuard<'_, Inner> {
 }
 
 impl Inner {
-    fn push(&mut self, message: &Message<'_>) {
+    fn push(&mut self, outgoing: Outgoing<'_>) {
         let role = self.connection.role();
         let queue = self.queue.get_or_insert_with(take_queue);
         let tail = queue.tail();
         let before = tail.len();
-        let bytes = match by_reference(&role, message) {
-            None => {
-                outbound::message(&role, message, tail);
-                tail.len() - before
+        // What stands behind the tail, by reference.
+        let mut behind = None;
+        match outgoing {
+            Outgoing::Plain(message) => {
+                behind = shared(message).filter(|_| matches!(role, Role::Server));
+                match behind {
+                    Some(_) => outbound::server_header(message, tail),
+                    None => outbound::message(&role, message, tail),
+                }
             }
-            Some(payload) => {
-                outbound::server_header(message, tail);
-                let bytes = tail.len() - before + payload.len();
-                queue.push_shared(payload);
-                self.overhead += ENTRY_OVERHEAD;
-                bytes
+            Outgoing::Compressed(opcode, payload) => {
+                outbound::compressed(&role, opcode, payload, tail);
             }
-        };
+            Outgoing::Raw(message) => {
+                behind = shared(message);
+                queue.push_raw(message, behind.is_none());
+            }
+            Outgoing::Frame(frame) if frame.len() >= BY_REFERENCE => behind = Some(frame.clone()),
+            Outgoing::Frame(frame) => tail.extend_from_slice(frame),
+        }
+        let mut bytes = queue.tail().len() - before;
+        if let Some(payload) = behind {
+            bytes += payload.len();
+            queue.push_shared(payload);
+            self.overhead += ENTRY_OVERHEAD;
+        }
         self.account(bytes);
     }
 
@@ -548,9 +579,20 @@ impl Inner {
     }
 }
 
-/// The payload, if it is long, owned, and goes onto the wire as it is.
-fn by_reference(role: &Role, message: &Message<'_>) -> Option<Bytes> {
-    if message.len() < BY_REFERENCE || !matches!(role, Role::Server) {
+impl Outgoing<'_> {
+    /// How much it adds to what waits, but for headers.
+    fn len(&self) -> usize {
+        match self {
+            Self::Plain(message) | Self::Raw(message) => message.len(),
+            Self::Compressed(_, payload) => payload.len(),
+            Self::Frame(frame) => frame.len(),
+        }
+    }
+}
+
+/// The payload, if it is long and owned.
+fn shared(message: &Message<'_>) -> Option<Bytes> {
+    if message.len() < BY_REFERENCE {
         return None;
     }
     match message {

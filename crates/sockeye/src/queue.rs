@@ -1,9 +1,15 @@
 //! Frames in the order of writing, and how far they are written.
 
-use std::{collections::VecDeque, io::IoSlice};
+use std::{collections::VecDeque, io::IoSlice, iter};
 
 use bytes::Bytes;
-use sockeye_proto::Header;
+use sockeye_proto::{
+    Header, MAX_HEADER, Message, Role,
+    deflate::{Context, Level},
+    outbound,
+};
+
+use crate::{codec, pool::take_queue};
 
 /// What an entry by reference costs beside its payload, in bytes.
 pub(crate) const ENTRY_OVERHEAD: usize = 64;
@@ -18,12 +24,24 @@ pub(crate) struct Queue {
     sealed: VecDeque<Bytes>,
     tail: Vec<u8>,
     overhead: usize,
+    /// Frames are among these that are to be compressed: they have RSV1 set, and no mask.
+    has_raw: bool,
+    /// By how many bytes it has become shorter since it was queued.
+    saved: usize,
     /// Positions, counted from the first byte of the first chunk that is still here: up to where
     /// bytes are written, and the start of a frame at or before there.
     written: usize,
     frame_start: usize,
     /// The end of the control frames that were put in between last.
     control_end: usize,
+}
+
+/// A frame that waits, and its payload also as what others have, if they do.
+struct Frame<'q> {
+    header: Header,
+    head: &'q [u8],
+    payload: &'q [u8],
+    shared: Option<&'q Bytes>,
 }
 
 impl Queue {
@@ -37,6 +55,89 @@ impl Queue {
         self.seal();
         self.sealed.push_back(payload);
         self.overhead += ENTRY_OVERHEAD;
+    }
+
+    /// Appends a message that the connection's task is to compress before it writes, or its header
+    /// alone, for a payload that is appended next.
+    pub(crate) fn push_raw(&mut self, message: &Message<'_>, with_payload: bool) {
+        self.has_raw = true;
+        let header = Header { rsv1: true, ..Header::new(message.opcode(), message.len()) };
+        self.tail.extend_from_slice(header.write(&mut [0; MAX_HEADER]));
+        if with_payload {
+            self.tail.extend_from_slice(message.as_bytes());
+        }
+    }
+
+    /// Whether anything is to be compressed.
+    pub(crate) fn has_raw(&self) -> bool {
+        self.has_raw
+    }
+
+    /// The same frames in the same order, those compressed that are to be and get shorter by it.
+    /// Nothing of it may be written yet.
+    pub(crate) fn compressed(&self, role: &Role, level: Level, context: &mut Context) -> Box<Self> {
+        let mut wire = take_queue();
+        for Frame { header, head, payload, shared } in self.frames() {
+            if !header.rsv1 {
+                wire.push_frame(head, payload, shared);
+                continue;
+            }
+            let opcode = header.opcode;
+            codec::compress_if_shorter(payload, level, context, |compressed| {
+                match (compressed, role) {
+                    (Some(payload), _) => {
+                        outbound::compressed(role, opcode, payload, &mut wire.tail);
+                    }
+                    (None, Role::Server) => {
+                        let header = Header::new(opcode, payload.len());
+                        wire.push_frame(header.write(&mut [0; MAX_HEADER]), payload, shared);
+                    }
+                    (None, Role::Client { .. }) => {
+                        outbound::frame(role, opcode, payload, &mut wire.tail);
+                    }
+                }
+            });
+        }
+        wire.saved = self.len().saturating_sub(wire.len());
+        wire.overhead = self.overhead;
+        // Control frames that were put in between stand in front of all others.
+        wire.control_end = self.control_end;
+        wire
+    }
+
+    /// All frames, of which none may be written yet.
+    fn frames(&self) -> impl Iterator<Item = Frame<'_>> {
+        let sealed = self.sealed.iter().map(|chunk| (&chunk[..], Some(chunk)));
+        let mut chunks = sealed.chain([(&self.tail[..], None)]);
+        let mut rest: &[u8] = &[];
+        iter::from_fn(move || {
+            while rest.is_empty() {
+                (rest, _) = chunks.next()?;
+            }
+            let (header, length) = Header::parse(rest).ok()??;
+            let (head, behind) = rest.split_at(length);
+            let Some((payload, behind)) = behind.split_at_checked(header.payload_len as usize)
+            else {
+                // It is the next chunk.
+                rest = &[];
+                let (payload, shared) = chunks.next()?;
+                return Some(Frame { header, head, payload, shared });
+            };
+            rest = behind;
+            Some(Frame { header, head, payload, shared: None })
+        })
+    }
+
+    fn push_frame(&mut self, head: &[u8], payload: &[u8], shared: Option<&Bytes>) {
+        self.tail.extend_from_slice(head);
+        match shared {
+            Some(shared) => self.push_shared(shared.clone()),
+            None => self.tail.extend_from_slice(payload),
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.chunks().map(<[u8]>::len).sum()
     }
 
     /// The most slices that are written at once.
@@ -84,6 +185,11 @@ impl Queue {
     /// Whether nothing is left to write.
     pub(crate) fn is_written(&self) -> bool {
         self.sealed.is_empty() && self.written == self.tail.len()
+    }
+
+    /// By how many bytes compression has made it shorter than what was queued.
+    pub(crate) fn saved(&self) -> usize {
+        self.saved
     }
 
     /// What the entries cost beside their bytes.
@@ -140,7 +246,8 @@ impl Queue {
         if self.tail.capacity() > KEPT_CAPACITY {
             self.tail = Vec::new();
         }
-        (self.overhead, self.written, self.frame_start, self.control_end) = (0, 0, 0, 0);
+        (self.overhead, self.has_raw, self.saved) = (0, false, 0);
+        (self.written, self.frame_start, self.control_end) = (0, 0, 0);
     }
 
     /// The memory it takes while empty.
@@ -198,7 +305,7 @@ mod tests {
 
     impl Queue {
         fn unwritten(&self) -> usize {
-            self.chunks().map(<[u8]>::len).sum::<usize>() - self.written
+            self.len() - self.written
         }
     }
 

@@ -46,6 +46,7 @@ impl Drop for Owner {
         let shared = &self.socket.0;
         shared.outbox.finish("the connection was dropped");
         shared.outbox.forget_waker();
+        shared.deflate.forget();
         shared.registration.remove();
     }
 }

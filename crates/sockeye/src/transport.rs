@@ -9,10 +9,10 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::{
-    Config,
-    outbox::{Outbox, Taken},
+    outbox::Taken,
     pool::{ReadBuffer, SMALL},
     queue::Queue,
+    socket::Shared,
 };
 
 /// What a connection runs over: TCP, TLS, a pipe in memory.
@@ -69,11 +69,11 @@ impl<T: Io> Transport<T> {
     pub(crate) fn poll_flush(
         &mut self,
         cx: &mut Context<'_>,
-        outbox: &Outbox,
-        config: &Config,
+        shared: &Shared,
         others_too: bool,
         mut progress: impl FnMut(),
     ) -> Poll<io::Result<Flush>> {
+        let Shared { outbox, config, deflate, .. } = shared;
         loop {
             let queue = match &mut self.writing {
                 Some(queue) => {
@@ -89,7 +89,14 @@ impl<T: Io> Transport<T> {
                 None => match outbox.take(others_too) {
                     Taken::Nothing => break,
                     Taken::Others => return Poll::Ready(Ok(Flush::Others)),
-                    Taken::Queue(queue) => self.writing.insert(queue),
+                    Taken::Queue(queue) => {
+                        let queue = if queue.has_raw() {
+                            deflate.compress(queue, &outbox.role(), config)
+                        } else {
+                            queue
+                        };
+                        self.writing.insert(queue)
+                    }
                 },
             };
             let count = ready!(poll_write(io(&mut self.io)?, cx, queue))?;

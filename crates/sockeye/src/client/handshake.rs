@@ -15,7 +15,10 @@ use hyper::{
     client::conn::http1::{self, Connection},
 };
 use hyper_util::rt::TokioIo;
-use sockeye_proto::handshake::client::{MAX_REFUSAL_BODY, Offer};
+use sockeye_proto::{
+    deflate::Parameters,
+    handshake::client::{Accepted, MAX_REFUSAL_BODY, Offer},
+};
 use tokio::time::{Instant, timeout_at};
 
 use crate::{ConnectError, transport::Io, upgrade::detached};
@@ -27,6 +30,7 @@ pub(super) struct Opened<T> {
     pub(super) early: Bytes,
     pub(super) response: Response<()>,
     pub(super) protocol: Option<String>,
+    pub(super) deflate: Option<Parameters>,
 }
 
 /// Sends the request, and checks the answer, which has so long to come.
@@ -40,8 +44,8 @@ pub(super) async fn open<T: Io>(
     let mut response = Response::new(());
     *response.status_mut() = answer.response.status();
     *response.headers_mut() = detached(answer.response.headers());
-    let accepted = offer.check(answer.response)?;
-    Ok(Opened { io: answer.io, early: answer.early, response, protocol: accepted.protocol })
+    let Accepted { protocol, deflate, .. } = offer.check(answer.response)?;
+    Ok(Opened { io: answer.io, early: answer.early, response, protocol, deflate })
 }
 
 /// An answer to a request, and what is left of the connection.

@@ -14,7 +14,7 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, header};
-use sockeye_proto::{CloseCode, Role, handshake::client::Offer};
+use sockeye_proto::{CloseCode, Role, deflate, handshake::client::Offer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     task::JoinHandle,
@@ -24,6 +24,7 @@ pub(crate) use self::handshake::{Answer, send};
 use self::{handshake::Opened, target::Target};
 use crate::{
     Close, Config, ConnectError, Handler, Session, Socket, WebSocket,
+    compression::Deflate,
     registry::Owner,
     run::{Start, run},
     transport::Io,
@@ -63,6 +64,7 @@ pub struct Client {
     bad_header: Option<String>,
     protocols: Vec<String>,
     config: Config,
+    offers_compression: bool,
     dns_timeout: Duration,
     connect_timeout: Duration,
     transport: Option<Box<dyn Io>>,
@@ -77,6 +79,7 @@ impl Client {
             bad_header: None,
             protocols: Vec::new(),
             config: Config::default(),
+            offers_compression: true,
             dns_timeout: Duration::from_secs(5),
             connect_timeout: Duration::from_secs(10),
             transport: None,
@@ -141,6 +144,14 @@ impl Client {
     /// are of no concern here.
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
+        self
+    }
+
+    /// Offers no compression. Else what browsers offer is offered, permessage-deflate (RFC 7692) with any
+    /// windows, and what comes of it [`Socket::compression`] tells. Messages that are sent refer back
+    /// over 4 KiB at most; those that are received may over 32 KiB, which the server decides.
+    pub fn no_compression(mut self) -> Self {
+        self.offers_compression = false;
         self
     }
 
@@ -212,7 +223,10 @@ impl Client {
         if let Some(name) = self.bad_header.take() {
             return Err(ConnectError::Header(name));
         }
-        let offer = Offer::new(rand::random(), self.protocols.drain(..))?;
+        let mut offer = Offer::new(rand::random(), self.protocols.drain(..))?;
+        if self.offers_compression {
+            offer = offer.deflate(vec![deflate::Offer::browser()]);
+        }
         let mut request = offer.request(&target.uri)?;
         if let Some(authorization) = &target.authorization {
             request.headers_mut().insert(header::AUTHORIZATION, authorization.clone());
@@ -266,10 +280,11 @@ impl<H: Handler> Opening<H> {
     ) -> Result<Started, ConnectError> {
         let time = self.config.handshake_timeout.min(LONGEST_HANDSHAKE);
         let opened = handshake::open(io, &self.offer, self.request, time).await?;
-        let Opened { io, early, response, protocol } = opened;
+        let Opened { io, early, response, protocol, deflate } = opened;
         let role = Role::Client { masking_key: rand::random };
         let protocol = protocol.map(String::into_boxed_str);
-        let socket = Socket::new(role, peer_addr, protocol, Arc::new(self.config), None);
+        let deflate = Deflate::of_client(deflate, &role);
+        let socket = Socket::new(role, peer_addr, protocol, deflate, Arc::new(self.config), None);
         let owner = Owner { socket: socket.clone() };
         let session = Session { data: self.data, socket: socket.clone() };
         let handler = Arc::new(self.handler);

@@ -2,9 +2,9 @@
 
 use std::task::{Context, Poll};
 
-use sockeye_proto::{Event, OpCode};
+use sockeye_proto::{Event, Message, OpCode};
 
-use super::{DEAF, HELD, MAX_DEFERRED, MUCH, Next, Parts, Phase, UNTAKEN};
+use super::{DEAF, HELD, INFLATED_UNIT, MAX_DEFERRED, MUCH, Next, Parts, Phase, UNTAKEN};
 use crate::{
     deadlines::Deadlines,
     outbox::signal,
@@ -162,15 +162,31 @@ impl<T: Io> Parts<T> {
             }
         };
         match event {
-            Event::Message(_) => Some(event),
+            Event::Message(_) | Event::Extended(..) => Some(event),
             Event::Ping(_) | Event::Pong(_) => self.on_control(event),
             Event::Close(frame) => {
                 self.outbox().on_close(frame);
                 self.on_last_frame();
                 None
             }
-            // Nothing was negotiated, so RSV1 is an error before it gets here.
-            Event::Extended(..) => None,
+        }
+    }
+
+    /// Inflates a message for the handler.
+    pub(super) fn inflate(&mut self, opcode: OpCode, payload: &[u8]) -> Option<Message<'static>> {
+        let shared = &self.owner.socket.0;
+        let (role, limits) = (shared.outbox.role(), &shared.config.limits);
+        match shared.deflate.inflate(&role, limits, opcode, payload) {
+            Ok(message) => {
+                let units = u8::try_from(message.len() / INFLATED_UNIT).unwrap_or(u8::MAX);
+                self.used = self.used.saturating_add(1).saturating_add(units);
+                self.deadlines.on_message();
+                Some(message)
+            }
+            Err(error) => {
+                self.fail(&error);
+                None
+            }
         }
     }
 

@@ -33,6 +33,10 @@ const TURN: u8 = 128;
 /// system after each: echoing 1 MB then cost three times as much.
 const LARGE_READ: u8 = 16;
 
+/// What a compressed message takes of a turn for each of these lengths that it inflates to, in bytes: as
+/// much as if it had been read.
+const INFLATED_UNIT: usize = LARGE / LARGE_READ as usize;
+
 /// How many pings and pongs are kept for the handler that is busy; the oldest go first. They have
 /// been answered all the same.
 const MAX_DEFERRED: usize = 64;
@@ -147,7 +151,9 @@ impl<T: Io> Link<T> {
     pub(crate) fn new(io: T, early: Bytes, owner: Owner) -> Self {
         let shared = &owner.socket.0;
         let (role, limits) = (shared.outbox.role(), &shared.config.limits);
-        let inbound = Inbound::with_memory(&role, limits, Extension::None);
+        let is_compressed = shared.deflate.parameters().is_some();
+        let extension = if is_compressed { Extension::Rsv1 } else { Extension::None };
+        let inbound = Inbound::with_memory(&role, limits, extension);
         let mut flags = REARM;
         flags.set(READS_ON, matches!(role, Role::Client { .. }));
         let buffer = (!early.is_empty()).then(|| ReadBuffer::of(early.into()));
@@ -194,6 +200,9 @@ impl<T: Io> Link<T> {
                     parts.used += 1;
                     parts.deadlines.on_message();
                     return Some(message);
+                }
+                Event::Extended(opcode, payload) if parts.is_open() => {
+                    return parts.inflate(opcode, &payload);
                 }
                 event => parts.defer(event),
             }

@@ -59,7 +59,7 @@ impl<T: Io> Parts<T> {
         let deadlines = &mut self.deadlines;
         let progress = || deadlines.on_progress(|| Tick::now(shared.epoch));
         let others_too = self.flags.take(YIELDED);
-        match self.transport.poll_flush(cx, &shared.outbox, &shared.config, others_too, progress) {
+        match self.transport.poll_flush(cx, shared, others_too, progress) {
             Poll::Ready(Ok(Flush::Done)) if self.phase == Phase::Flushing => {
                 match self.poll_end_of_output(cx) {
                     Poll::Ready(Ok(())) => {

@@ -130,7 +130,7 @@ impl<H: Handler> Service<Request<Body>> for Route<H> {
 impl<H: Handler> Route<H> {
     /// Checks a request, asks the handler, and opens the connection.
     async fn answer(self, mut parts: Parts) -> Result<Response, Rejection> {
-        let upgrade = Upgrade::check(&parts).map_err(|refusal| refusal.response())?;
+        let mut upgrade = Upgrade::check(&parts).map_err(|refusal| refusal.response())?;
         if !self.config.origins.allow(&parts.uri, &parts.headers) {
             let reason = "pages of this origin may not connect (RFC 6455 section 10.2)\n";
             return Err((StatusCode::FORBIDDEN, reason).into());
@@ -147,6 +147,7 @@ impl<H: Handler> Route<H> {
         if let Some(name) = accept.bad_header {
             return Err(Rejection::internal(&format!("`{name}` cannot be a header of the answer")));
         }
+        let deflate = self.config.compression.agree(&mut upgrade);
         let mut response = upgrade
             .response(accept.protocol.as_deref())
             .map_err(|error| Rejection::internal(&error.to_string()))?;
@@ -154,7 +155,7 @@ impl<H: Handler> Route<H> {
 
         let protocol = accept.protocol.map(String::into_boxed_str);
         let (registry, replaced) = server.map(|server| (server.registry, server.replaced)).unzip();
-        let socket = Socket::new(Role::Server, peer_addr, protocol, self.config, registry);
+        let socket = Socket::new(Role::Server, peer_addr, protocol, deflate, self.config, registry);
         let owner = Owner { socket: socket.clone() };
         let session = Session { data: accept.data, socket };
         // In a box of its own, as a task lies at a multiple of 128 bytes: many short-lived ones of

@@ -19,7 +19,9 @@ use sockeye_proto::{CloseCode, Message};
 
 pub use self::accept::{accept, accept_with};
 pub(crate) use self::handover::{Giver, HandOver, HandingOver};
-use crate::{Close, Closed, Disconnected, SendStatus, Socket, outbox::signal, socket::Watch};
+use crate::{
+    Close, Closed, Compress, Disconnected, SendStatus, Socket, outbox::signal, socket::Watch,
+};
 
 /// A connection as a loop sees it, on either end: [`recv`](Self::recv) gives one message after the
 /// other.
@@ -102,7 +104,25 @@ impl WebSocket {
     ///
     /// The message is queued as soon as the future is polled. Dropped later, it only stops waiting.
     pub async fn send<'a>(&mut self, message: impl Into<Message<'a>>) -> Result<(), Closed> {
-        match self.socket.send(message) {
+        self.send_with(message, Compress::Auto).await
+    }
+
+    /// The same with a choice of whether the message is compressed, as
+    /// [`Socket::send_with`] has it.
+    ///
+    /// # Errors
+    ///
+    /// See [`send`](Self::send).
+    ///
+    /// # Cancel safety
+    ///
+    /// See [`send`](Self::send).
+    pub async fn send_with<'a>(
+        &mut self,
+        message: impl Into<Message<'a>>,
+        compress: Compress,
+    ) -> Result<(), Closed> {
+        match self.socket.send_with(message, compress) {
             SendStatus::Queued => Ok(()),
             SendStatus::Backpressure { .. } => self.socket.writable().await,
             SendStatus::Dropped(_) => Err(Closed),

@@ -198,10 +198,37 @@ async fn a_101_that_is_no_upgrade_to_websocket_is_refused() {
 
 #[tokio::test]
 async fn an_extension_that_was_not_offered_is_refused() {
-    let answer = format!("{UPGRADE}Sec-WebSocket-Extensions: permessage-deflate; a=b\r\n\r\n");
-    let error = refused(to_example(), answer).await;
-    let extension = "permessage-deflate; a=b".to_owned();
-    assert_eq!(error.reason, HandshakeFault::Extension(extension));
+    let deflate = "permessage-deflate; server_max_window_bits=10";
+    for (client, extension) in
+        [(to_example(), "x-other; a=b"), (to_example().no_compression(), deflate)]
+    {
+        let answer = format!("{UPGRADE}Sec-WebSocket-Extensions: {extension}\r\n\r\n");
+        let error = refused(client, answer).await;
+        assert_eq!(error.reason, HandshakeFault::Extension(extension.to_owned()));
+    }
+}
+
+#[tokio::test]
+async fn an_answer_about_compression_that_the_rfc_does_not_allow_is_refused_by_its_parameter() {
+    for (parameters, named) in [
+        ("; a=b", "`a`"),
+        ("; server_max_window_bits", "`server_max_window_bits`"),
+        ("; server_max_window_bits=7", "`server_max_window_bits`"),
+        ("; client_max_window_bits=16", "`client_max_window_bits`"),
+        ("; client_max_window_bits", "`client_max_window_bits`"),
+        ("; server_no_context_takeover=1", "`server_no_context_takeover`"),
+        (
+            "; client_no_context_takeover; client_no_context_takeover",
+            "`client_no_context_takeover`",
+        ),
+        (", permessage-deflate", "twice"),
+    ] {
+        let extension = format!("permessage-deflate{parameters}");
+        let answer = format!("{UPGRADE}Sec-WebSocket-Extensions: {extension}\r\n\r\n");
+        let error = refused(to_example(), answer).await;
+        assert!(matches!(error.reason, HandshakeFault::Deflate(_)), "{extension}: {error}");
+        assert!(error.to_string().contains(named), "{extension}: {error}");
+    }
 }
 
 #[tokio::test]

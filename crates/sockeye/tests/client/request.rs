@@ -54,6 +54,8 @@ async fn the_request_is_that_of_the_rfc_and_nothing_else() {
     let expected = [
         ("connection", "Upgrade"),
         ("host", &host),
+        // What browsers offer.
+        ("sec-websocket-extensions", "permessage-deflate; client_max_window_bits"),
         ("sec-websocket-key", request.key()),
         ("sec-websocket-version", "13"),
         ("upgrade", "websocket"),
@@ -128,7 +130,7 @@ async fn headers_are_added_in_order_and_the_host_is_replaced() {
     assert_eq!(request.all("cookie"), ["a=1", "b=2"]);
     assert_eq!(request.header("origin"), Some("https://example.com"));
     assert_eq!(request.header("host"), Some("second.example:81"));
-    assert_eq!(request.headers.len(), 9);
+    assert_eq!(request.headers.len(), 10);
 }
 
 #[tokio::test]
