@@ -6,7 +6,7 @@ mod serve;
 use std::{process::ExitCode, str::FromStr};
 
 use bytesize::ByteSize;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
 /// Serves WebSockets to try clients, proxies and browsers against.
@@ -37,6 +37,20 @@ struct ServeArgs {
     /// The longest message to accept, such as 64KiB or 16MiB; longer ones end with close code 1009.
     #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = ByteSize::from_str)]
     max_message: ByteSize,
+    /// Whether messages are compressed for clients that offer permessage-deflate.
+    #[arg(long, value_name = "HOW", default_value = "off")]
+    compression: Compression,
+}
+
+/// How messages are compressed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Compression {
+    /// Not at all.
+    Off,
+    /// Each by itself; connections hold nothing for it.
+    Shared,
+    /// With a window of 4 KiB for each direction of a connection, so that messages get shorter.
+    Dedicated,
 }
 
 #[tokio::main]

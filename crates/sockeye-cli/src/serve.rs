@@ -5,7 +5,7 @@ use std::io::Write;
 use axum::{Router, response::Html, routing::get};
 use sockeye::{Config, Handler, Limits, Message, Result, Server, Session};
 
-use crate::ServeArgs;
+use crate::{Compression, ServeArgs};
 
 /// Sends every message back as it came.
 struct Echo;
@@ -23,8 +23,13 @@ impl Handler for Echo {
 pub(crate) async fn serve(args: &ServeArgs) -> Result {
     let max_message = usize::try_from(args.max_message.as_u64())?;
     let limits = Limits::default().message_size(max_message);
+    let compression = match args.compression {
+        Compression::Off => sockeye::Compression::Off,
+        Compression::Shared => sockeye::Compression::Shared,
+        Compression::Dedicated => sockeye::Compression::dedicated(),
+    };
     let server = Server::new()
-        .config(Config::default().limits(limits))
+        .config(Config::default().limits(limits).compression(compression))
         .ws("/echo", Echo)
         .routes(Router::new().route("/", get(Html(include_str!("page.html")))))
         .bind(&args.listen)
