@@ -29,11 +29,9 @@ use crate::handshake::is_token;
 /// # Ok::<(), http::header::InvalidHeaderValue>(())
 /// ```
 pub fn offers(headers: &HeaderMap) -> impl Iterator<Item = Result<Offer, ParameterError>> {
-    let values = headers.get_all(header::SEC_WEBSOCKET_EXTENSIONS).into_iter();
-    values
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(list)
-        .map(str::parse)
+    elements(headers)
+        .into_iter()
+        .map(|element| element.parse())
         .filter(|offer| !matches!(offer, Err(ParameterError::OtherExtension(_))))
 }
 
@@ -44,7 +42,7 @@ pub(crate) fn offered(offers: &[Offer]) -> Option<HeaderValue> {
     (!elements.is_empty()).then(|| value_of(&elements.join(", ")))
 }
 
-/// The elements of all headers of an answer; what is not even text is an element too.
+/// The elements of all headers; what is not even text is an element too.
 pub(crate) fn elements(headers: &HeaderMap) -> Vec<Cow<'_, str>> {
     let mut elements = Vec::new();
     for value in headers.get_all(header::SEC_WEBSOCKET_EXTENSIONS) {
@@ -75,14 +73,15 @@ impl FromStr for Offer {
     fn from_str(element: &str) -> Result<Self, ParameterError> {
         let malformed = || ParameterError::Malformed(element.to_owned());
         let mut parts = split(element, b';');
-        match parts.next().filter(|name| is_token(name)) {
-            Some(NAME) => {}
-            Some(other) => return Err(ParameterError::OtherExtension(other.to_owned())),
-            None => return Err(malformed()),
+        let extension = parts.next().filter(|name| is_token(name)).ok_or_else(malformed)?;
+        // The form first: it is wrong whatever the extension.
+        let parameters: Option<Vec<_>> = parts.map(parameter).collect();
+        let parameters = parameters.ok_or_else(malformed)?;
+        if extension != NAME {
+            return Err(ParameterError::OtherExtension(extension.to_owned()));
         }
         let mut offer = Self::default();
-        for part in parts {
-            let (name, value) = parameter(part).ok_or_else(malformed)?;
+        for (name, value) in parameters {
             offer.set(name, value.as_deref())?;
         }
         Ok(offer)

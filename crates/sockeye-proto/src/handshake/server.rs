@@ -6,7 +6,7 @@ use http::{
 };
 
 use super::{accept_key, has_token, list, single};
-use crate::deflate;
+use crate::deflate::{self, ParameterError};
 
 /// A request that may become a WebSocket connection.
 ///
@@ -68,6 +68,10 @@ pub enum Refusal {
     /// The key is missing, given twice, or not 16 bytes in base64.
     #[error("`Sec-WebSocket-Key` must be 16 bytes in base64 (RFC 6455 section 4.1)")]
     Key,
+    /// What stands in `Sec-WebSocket-Extensions` is not written as extensions are. One that is unknown
+    /// or has the wrong parameters is no reason to refuse: it is declined.
+    #[error("`Sec-WebSocket-Extensions` must be a list of extensions (RFC 6455 section 9.1)")]
+    Extensions,
 }
 
 /// The handler wants something in the answer that the RFC forbids there.
@@ -106,11 +110,20 @@ impl Upgrade {
         if single(headers, &header::SEC_WEBSOCKET_VERSION).is_none_or(|version| version != "13") {
             return Err(Refusal::WebSocketVersion);
         }
+        let mut deflate_offers = Vec::new();
+        for offer in deflate::offers(headers) {
+            match offer {
+                Ok(offer) => deflate_offers.push(offer),
+                // A value "that does not conform to the ABNF" fails the connection (section 9.1).
+                Err(ParameterError::Malformed(_)) => return Err(Refusal::Extensions),
+                Err(_) => {}
+            }
+        }
         let accept = checked_key(headers).map(accept_key).ok_or(Refusal::Key)?;
         Ok(Self {
             accept: HeaderValue::try_from(accept).map_err(|_| Refusal::Key)?,
             protocols: list(headers, &header::SEC_WEBSOCKET_PROTOCOL).map(str::to_owned).collect(),
-            deflate_offers: deflate::offers(headers).filter_map(Result::ok).collect(),
+            deflate_offers,
             deflate: None,
         })
     }
@@ -212,7 +225,9 @@ impl Refusal {
                 headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
                 StatusCode::UPGRADE_REQUIRED
             }
-            Self::HttpVersion | Self::Host | Self::Body | Self::Key => StatusCode::BAD_REQUEST,
+            Self::HttpVersion | Self::Host | Self::Body | Self::Key | Self::Extensions => {
+                StatusCode::BAD_REQUEST
+            }
         };
         *response.status_mut() = status;
         response

@@ -255,3 +255,22 @@ fn a_handshake_names_its_host_once() {
         assert_eq!(refusal.response().status(), StatusCode::BAD_REQUEST);
     }
 }
+
+/// RFC 6455 section 9.1: of a value "that does not conform to the ABNF" the recipient "MUST
+/// immediately _Fail the WebSocket Connection_", which for a server is an error (section 4.2.1).
+#[test]
+fn a_header_of_extensions_that_is_against_the_grammar_is_refused() {
+    for value in [
+        "permessage-deflate;",
+        "permessage deflate",
+        "permessage-deflate; client_max_window_bits=",
+        "permessage-deflate; server_max_window_bits=\"10",
+        "permessage-deflate; server_max_window_bits=10=10",
+        "x-other; =1",
+        "x-other; \"open, permessage-deflate",
+    ] {
+        let refusal = check(request(&[("sec-websocket-extensions", value)], &[]));
+        let status = refusal.expect_err(value).response().status();
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{value}");
+    }
+}
