@@ -95,6 +95,13 @@ impl Client {
 
     /// The next frame; none at the end of the connection.
     pub(crate) fn recv(&mut self) -> Option<(OpCode, Vec<u8>)> {
+        let (header, payload) = self.recv_frame()?;
+        assert!(!header.rsv1, "compression was not offered");
+        Some((header.opcode, payload))
+    }
+
+    /// The same with its header, where it may be compressed.
+    pub(crate) fn recv_frame(&mut self) -> Option<(Header, Vec<u8>)> {
         loop {
             if let Some((header, length)) = Header::parse(&self.received).expect("a frame") {
                 let end = length + usize::try_from(header.payload_len).expect("a length");
@@ -102,7 +109,7 @@ impl Client {
                     assert!(header.fin, "the examples send whole messages");
                     assert!(header.mask.is_none(), "a server masks nothing");
                     let payload = self.received.drain(..end).skip(length).collect();
-                    return Some((header.opcode, payload));
+                    return Some((header, payload));
                 }
             }
             if !self.read() {

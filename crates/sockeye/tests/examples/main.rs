@@ -13,7 +13,11 @@ use std::{
 
 use client::Client;
 use program::Program;
-use sockeye::OpCode;
+use sockeye::{Limits, OpCode};
+use sockeye_proto::{
+    Role,
+    deflate::{Inflater, Offer, check},
+};
 
 /// How long a program may take to be ready, and a client's whole conversation with it; far beyond
 /// what either needs on a machine that is busy. Shorter than the keep-alive's 30 s, which would find
@@ -21,8 +25,18 @@ use sockeye::OpCode;
 const TIME: Duration = Duration::from_secs(20);
 
 /// The programs, each with a test of its name below.
-const EXAMPLES: [&str; 9] =
-    ["attach", "backpressure", "chat", "client", "closures", "echo", "game", "gate", "loop"];
+const EXAMPLES: [&str; 10] = [
+    "attach",
+    "backpressure",
+    "chat",
+    "client",
+    "closures",
+    "compression",
+    "echo",
+    "game",
+    "gate",
+    "loop",
+];
 
 #[test]
 fn every_example_is_tested_and_has_at_most_60_lines() {
@@ -263,6 +277,47 @@ fn game() {
 
     let (_, answer) = Client::request(program.address, "/game", &[]);
     assert_eq!(answer.status, 404, "a room has a name");
+}
+
+#[test]
+fn compression() {
+    let program = Program::start("compression");
+    for (path, second_is_short) in [("/shared", false), ("/dedicated", true)] {
+        let offer = format!("Sec-WebSocket-Extensions: {}", Offer::browser());
+        let (mut client, answer) = Client::request(program.address, path, &[&offer]);
+        let agreed = answer.header("sec-websocket-extensions").expect("an answer to the offer");
+        assert!(program.line().ends_with(&format!(" agreed to {agreed}")), "{agreed}");
+        let agreed = check(agreed, &[Offer::browser()]).expect("an answer that fits");
+        let mut context = agreed.receiving(&Role::Client { masking_key: || [0; 4] });
+        let mut next = |client: &mut Client| {
+            let (header, payload) = client.recv_frame().expect("a frame");
+            let length = payload.len();
+            if !header.rsv1 {
+                return (String::from_utf8(payload).expect("text"), length, false);
+            }
+            let (mut inflated, limits) = (Vec::new(), Limits::default());
+            let result = Inflater::new().inflate(&payload, &mut context, &limits, &mut inflated);
+            result.expect("a payload that inflates");
+            (String::from_utf8(inflated).expect("text"), length, true)
+        };
+        let mut lengths = Vec::new();
+        for version in 1..=2 {
+            client.send_text("table");
+            let (table, length, is_compressed) = next(&mut client);
+            let sensors: Vec<serde_json::Value> = serde_json::from_str(&table).expect("JSON");
+            assert_eq!((sensors.len(), is_compressed), (100, true), "{path}");
+            lengths.push(length);
+            let (short, _, is_compressed) = next(&mut client);
+            assert!(short.starts_with(&format!("that was table {version}")), "{short}");
+            assert!(!is_compressed, "{path}: {short}");
+            assert!(next(&mut client).2, "{path}: compressed always");
+            assert!(!next(&mut client).2, "{path}: compressed never");
+        }
+        assert!(lengths[0] * 3 < 100 * 25, "{path}: {lengths:?}");
+        assert_eq!(lengths[1] * 2 < lengths[0], second_is_short, "{path}: {lengths:?}");
+    }
+    Client::connect(program.address, "/shared");
+    assert!(program.line().ends_with(" does without compression"));
 }
 
 #[test]
