@@ -512,7 +512,7 @@ impl Inner {
             }
             Outgoing::Raw(message) => {
                 behind = shared(message);
-                queue.push_raw(message, behind.is_none());
+                queue.push_raw(&role, message, behind.is_none());
             }
             Outgoing::Frame(frame) if frame.len() >= BY_REFERENCE => behind = Some(frame.clone()),
             Outgoing::Frame(frame) => tail.extend_from_slice(frame),

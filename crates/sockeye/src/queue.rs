@@ -24,7 +24,7 @@ pub(crate) struct Queue {
     sealed: VecDeque<Bytes>,
     tail: Vec<u8>,
     overhead: usize,
-    /// Frames are among these that are to be compressed: they have RSV1 set, and no mask.
+    /// Frames are among these that are to be compressed: they have RSV1 set, and no mask but zeros.
     has_raw: bool,
     /// By how many bytes it has become shorter since it was queued.
     saved: usize,
@@ -59,9 +59,12 @@ impl Queue {
 
     /// Appends a message that the connection's task is to compress before it writes, or its header
     /// alone, for a payload that is appended next.
-    pub(crate) fn push_raw(&mut self, message: &Message<'_>, with_payload: bool) {
+    pub(crate) fn push_raw(&mut self, role: &Role, message: &Message<'_>, with_payload: bool) {
         self.has_raw = true;
-        let header = Header { rsv1: true, ..Header::new(message.opcode(), message.len()) };
+        // A client's has a mask that changes nothing: its place is counted as waiting, or a message
+        // that does not get shorter would take more than was counted.
+        let mask = matches!(role, Role::Client { .. }).then_some([0; 4]);
+        let header = Header { rsv1: true, mask, ..Header::new(message.opcode(), message.len()) };
         self.tail.extend_from_slice(header.write(&mut [0; MAX_HEADER]));
         if with_payload {
             self.tail.extend_from_slice(message.as_bytes());
