@@ -40,6 +40,11 @@ pub fn compressed(role: &Role, opcode: OpCode, payload: &[u8], wire: &mut Vec<u8
     write(role, header, payload, wire);
 }
 
+/// How long a server's frame with a payload of this length is, in bytes.
+pub fn server_length(payload: usize) -> usize {
+    Header::new(OpCode::Binary, payload).write(&mut [0; MAX_HEADER]).len() + payload
+}
+
 /// Appends the header alone, for a payload that follows by reference; a server's, as a client has
 /// to mask a copy.
 pub fn server_header(message: &Message<'_>, wire: &mut Vec<u8>) {

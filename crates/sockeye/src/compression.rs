@@ -1,9 +1,6 @@
 //! When messages travel compressed, and what a connection keeps for that.
 
-use std::sync::{
-    Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use sockeye_proto::{
     Limits, Message, OpCode, ProtocolError, Role,
@@ -11,7 +8,14 @@ use sockeye_proto::{
     handshake::server::Upgrade,
 };
 
-use crate::{Config, codec, pool::return_queue, queue::Queue};
+use crate::{
+    Config,
+    budget::{self, Reserved},
+    codec,
+    encoded::Form,
+    pool::return_queue,
+    queue::Queue,
+};
 
 /// Whether a route agrees to permessage-deflate (RFC 7692), and what its connections keep for it.
 ///
@@ -71,10 +75,6 @@ pub enum Compress {
 /// A window that has most of the gain, for a fraction of the memory and time of the largest.
 const SMALL: WindowBits = WindowBits::new(12).expect("8 to 15");
 
-/// What all dedicated windows of the process may take together, and take, in bytes.
-static BUDGET: AtomicUsize = AtomicUsize::new(64 * 1024 * 1024);
-static USED: AtomicUsize = AtomicUsize::new(0);
-
 impl Compression {
     /// [`Dedicated`](Self::Dedicated) with windows of 4 KiB, 12 bits.
     pub const fn dedicated() -> Self {
@@ -85,12 +85,12 @@ impl Compression {
     /// 64 MiB, enough for 8192 connections with 12 bits. Connections that come when they are used up
     /// get what [`Shared`](Self::Shared) gives. Those that are there keep what they have.
     pub fn set_window_budget(bytes: usize) {
-        BUDGET.store(bytes, Ordering::Relaxed);
+        budget::set_windows(bytes);
     }
 
     /// How many bytes of that budget are used now.
     pub fn window_budget_used() -> usize {
-        USED.load(Ordering::Relaxed)
+        budget::windows_used()
     }
 
     /// Agrees to what a client offers, as far as this allows.
@@ -132,10 +132,6 @@ struct Windows {
     _reserved: Reserved,
 }
 
-/// Bytes of the budget.
-#[derive(Debug)]
-struct Reserved(usize);
-
 /// How a message gets into the outbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
@@ -161,7 +157,7 @@ impl Deflate {
     pub(crate) fn of_client(agreed: Option<Parameters>, role: &Role) -> Self {
         let Some(agreed) = agreed else { return Self::default() };
         let sending = agreed.sending(role).at_most(SMALL);
-        Self::new(agreed, sending, agreed.receiving(role), Reserved(0))
+        Self::new(agreed, sending, agreed.receiving(role), Reserved::NOTHING)
     }
 
     fn new(agreed: Parameters, sending: Context, receiving: Context, reserved: Reserved) -> Self {
@@ -182,12 +178,7 @@ impl Deflate {
     #[inline]
     pub(crate) fn way(&self, length: usize, compress: Compress, config: &Config) -> Way {
         let Some(agreed) = self.agreed else { return Way::Plain };
-        let is_wanted = match compress {
-            Compress::Auto => length >= config.compression_threshold,
-            Compress::Always => true,
-            Compress::Never => false,
-        };
-        match (is_wanted, agreed.takes_over) {
+        match (compress.wants(length, config.compression_threshold), agreed.takes_over) {
             (false, _) => Way::Plain,
             (true, false) => Way::Now,
             (true, true) => Way::InTask,
@@ -197,6 +188,16 @@ impl Deflate {
     /// What a message is compressed with that goes [`Way::Now`].
     pub(crate) fn sending(&self, role: &Role) -> Context {
         self.parameters().unwrap_or_default().sending(role)
+    }
+
+    /// In which form messages for many are compressed for it, if it takes such.
+    pub(crate) fn form(&self, config: &Config) -> Option<Form> {
+        let agreed = self.agreed.filter(|agreed| !agreed.takes_over)?;
+        Some(Form {
+            window_bits: agreed.parameters.sending(&Role::Server).window_bits(),
+            level: config.compression_level,
+            threshold: config.compression_threshold,
+        })
     }
 
     /// Compresses what waits for the connection's task to do so.
@@ -236,22 +237,6 @@ impl Deflate {
 
     fn windows(&self) -> MutexGuard<'_, Option<Box<Windows>>> {
         self.windows.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Reserved {
-    fn take(bytes: usize) -> Option<Self> {
-        let budget = BUDGET.load(Ordering::Relaxed);
-        let within =
-            |used: usize| used.checked_add(bytes).filter(|used| bytes == 0 || *used <= budget);
-        USED.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within).ok()?;
-        Some(Self(bytes))
-    }
-}
-
-impl Drop for Reserved {
-    fn drop(&mut self) {
-        USED.fetch_sub(self.0, Ordering::Relaxed);
     }
 }
 

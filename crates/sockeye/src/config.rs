@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sockeye_proto::{Limits, deflate::Level};
 
-use crate::{Compression, Origins};
+use crate::{Compression, Hub, Origins, budget};
 
 /// The settings of a WebSocket route; the defaults are safe on the open internet.
 ///
@@ -34,6 +34,9 @@ pub struct Config {
     /// From which length on a message is compressed, in bytes, unless its sender chooses; default 256.
     /// Shorter ones gain little.
     pub compression_threshold: usize,
+    /// The hub that the connections belong to; default `None`: that of the [`Server`](crate::Server), or
+    /// where there is none, one of the route's own. A [`Client`](crate::Client) has one of its own, too.
+    pub hub: Option<Hub>,
     /// When a silent peer is asked for a sign of life; default after 30 s, with 10 s to answer.
     /// WARNING: with `None`, a peer that vanished is noticed only when something is sent to it.
     pub keep_alive: Option<KeepAlive>,
@@ -58,10 +61,27 @@ pub struct Config {
     /// At how many waiting bytes the backpressure ends; default 32 KiB.
     pub low_water: usize,
     /// How many bytes may wait for a peer; default 1 MiB. A peer for which more would have to wait
-    /// is too slow: the message is refused and the connection ends with 1013. A single message of
-    /// any size is taken while nothing else waits.
+    /// is too slow: the message is refused, and [`overflow`](Self::overflow) says what else. A single
+    /// message of any size is taken while nothing else waits.
     /// WARNING: so much memory, times the number of connections, is in the hands of slow peers.
     pub outbox_limit: usize,
+    /// What becomes of a peer for which more would have to wait; default [`Overflow::Close`].
+    pub overflow: Overflow,
+}
+
+/// What becomes of a peer that is too slow for what is sent to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Overflow {
+    /// The message is refused and the connection ends with 1013, so that a peer that sees messages has
+    /// seen all before them.
+    #[default]
+    Close,
+    /// The message is refused, and the connection goes on: for what is out of date soon, such as
+    /// positions or prices. Who sends learns of it, by [`SendStatus::Dropped`](crate::SendStatus),
+    /// [`Socket::dropped`](crate::Socket::dropped) and [`Hub::dropped`](crate::Hub::dropped).
+    /// WARNING: the peer does not; messages that build on one another get a hole.
+    DropNewest,
 }
 
 /// When to ask a silent peer for a sign of life, and how long to wait for it.
@@ -81,6 +101,7 @@ impl Default for Config {
             compression: Compression::Off,
             compression_level: Level::FASTEST,
             compression_threshold: 256,
+            hub: None,
             keep_alive: Some(KeepAlive {
                 interval: Duration::from_secs(30),
                 deadline: Duration::from_secs(10),
@@ -93,6 +114,7 @@ impl Default for Config {
             high_water: 64 * 1024,
             low_water: 32 * 1024,
             outbox_limit: 1024 * 1024,
+            overflow: Overflow::Close,
         }
     }
 }
@@ -130,6 +152,13 @@ impl Config {
     #[must_use]
     pub fn compression_threshold(mut self, bytes: usize) -> Self {
         self.compression_threshold = bytes;
+        self
+    }
+
+    /// Sets [`hub`](Self::hub).
+    #[must_use]
+    pub fn hub(mut self, hub: Hub) -> Self {
+        self.hub = Some(hub);
         self
     }
 
@@ -188,6 +217,34 @@ impl Config {
         self.low_water = low.min(high);
         self.high_water = high;
         self
+    }
+
+    /// Sets what waits for a slow peer, and what becomes of one that is too slow:
+    /// [`high_water`](Self::high_water) and [`outbox_limit`](Self::outbox_limit) in bytes,
+    /// [`overflow`](Self::overflow), and [`low_water`](Self::low_water) to half of the high one.
+    ///
+    /// ```
+    /// use sockeye::{Config, Overflow};
+    ///
+    /// let prices = Config::default().backpressure(16 * 1024, 64 * 1024, Overflow::DropNewest);
+    /// ```
+    #[must_use]
+    pub fn backpressure(self, high_water: usize, limit: usize, overflow: Overflow) -> Self {
+        Self { overflow, ..self.water_marks(high_water / 2, high_water).outbox_limit(limit) }
+    }
+
+    /// How many bytes may wait for all peers of this process together; no limit by default. Once
+    /// there are more, peers above their [`high_water`](Self::high_water) are treated as if they had
+    /// reached their [`outbox_limit`](Self::outbox_limit).
+    ///
+    /// Each connection counts in steps of 16 KiB, so that many with a little each are not counted.
+    pub fn set_outbox_budget(bytes: usize) {
+        budget::set_outboxes(bytes);
+    }
+
+    /// How many bytes of that budget are used now.
+    pub fn outbox_budget_used() -> usize {
+        budget::waiting()
     }
 
     /// Sets [`outbox_limit`](Self::outbox_limit), in bytes.

@@ -19,7 +19,8 @@ use crate::{Compress, codec};
 /// needs it.
 ///
 /// A clone is cheap, and [`Socket::send_encoded`](crate::Socket::send_encoded) sends it. From 16 KiB
-/// on, all receivers share its bytes.
+/// on, all receivers share its bytes. What is published to a topic or a room needs none: it is encoded
+/// once by itself.
 ///
 /// ```
 /// use sockeye::{Encoded, Socket};
@@ -38,8 +39,16 @@ struct Forms {
     message: Message<'static>,
     compress: Compress,
     plain: Bytes,
-    /// None for a form that is not shorter than the message.
-    compressed: Mutex<Vec<(WindowBits, Level, Option<Bytes>)>>,
+    compressed: Mutex<Vec<(Form, Option<Bytes>)>>,
+}
+
+/// In which form a connection without a window takes compressed messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Form {
+    pub(crate) window_bits: WindowBits,
+    pub(crate) level: Level,
+    /// From which length on, in bytes, if it is for us to say.
+    pub(crate) threshold: usize,
 }
 
 impl Encoded {
@@ -55,9 +64,7 @@ impl Encoded {
     /// itself; else these get it as it is.
     pub fn with<'a>(message: impl Into<Message<'a>>, compress: Compress) -> Self {
         let message = message.into().into_owned();
-        let mut plain = Vec::new();
-        outbound::message(&Role::Server, &message, &mut plain);
-        let (plain, compressed) = (plain.into(), Mutex::default());
+        let (plain, compressed) = (plain_frame(&message), Mutex::default());
         Self(Arc::new(Forms { message, compress, plain, compressed }))
     }
 
@@ -75,26 +82,15 @@ impl Encoded {
         &self.0.plain
     }
 
-    /// The frame for a connection that has agreed to this, compressed if that makes it shorter.
-    pub(crate) fn compressed(&self, mut context: Context, level: Level) -> Bytes {
-        let window_bits = context.window_bits();
+    /// The frame in this form, if that is shorter.
+    pub(crate) fn form(&self, form: Form) -> Option<Bytes> {
         let mut forms = self.0.compressed.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = forms.iter().find(|form| (form.0, form.1) == (window_bits, level));
-        let form = match known {
-            Some((.., form)) => form.clone(),
-            None => {
-                let payload = self.0.message.as_bytes();
-                let form = codec::compress_if_shorter(payload, level, &mut context, |compressed| {
-                    let mut frame = Vec::new();
-                    let opcode = self.0.message.opcode();
-                    outbound::compressed(&Role::Server, opcode, compressed?, &mut frame);
-                    Some(Bytes::from(frame))
-                });
-                forms.push((window_bits, level, form.clone()));
-                form
-            }
-        };
-        form.unwrap_or_else(|| self.0.plain.clone())
+        if let Some((_, frame)) = forms.iter().find(|known| known.0 == form) {
+            return frame.clone();
+        }
+        let frame = compressed_frame(&self.0.message, form);
+        forms.push((form, frame.clone()));
+        frame
     }
 }
 
@@ -105,4 +101,60 @@ impl fmt::Debug for Encoded {
             .field("compress", &self.0.compress)
             .finish_non_exhaustive()
     }
+}
+
+/// A message on its way to the subscribers of a topic.
+pub(crate) struct Publication<'a> {
+    pub(crate) message: &'a Message<'a>,
+    pub(crate) compress: Compress,
+    pub(crate) plain: Bytes,
+    compressed: Vec<(Form, Bytes)>,
+}
+
+impl<'a> Publication<'a> {
+    pub(crate) fn new(message: &'a Message<'a>, compress: Compress) -> Self {
+        Self { message, compress, plain: plain_frame(message), compressed: Vec::new() }
+    }
+
+    /// Compresses it in these forms, those in which it is wanted.
+    pub(crate) fn compress(&mut self, forms: &[Form]) {
+        let length = self.message.len();
+        let wanted = forms.iter().filter(|form| self.compress.wants(length, form.threshold));
+        let compressed =
+            wanted.filter_map(|form| Some((*form, compressed_frame(self.message, *form)?)));
+        self.compressed = compressed.collect();
+    }
+
+    /// The frame in this form, if it was made.
+    pub(crate) fn form(&self, form: Form) -> Option<Bytes> {
+        self.compressed.iter().find(|known| known.0 == form).map(|(_, frame)| frame.clone())
+    }
+}
+
+impl Compress {
+    /// Whether a message of this length is to be compressed.
+    #[inline]
+    pub(crate) fn wants(self, length: usize, threshold: usize) -> bool {
+        match self {
+            Self::Auto => length >= threshold,
+            Self::Always => true,
+            Self::Never => false,
+        }
+    }
+}
+
+fn plain_frame(message: &Message<'_>) -> Bytes {
+    let mut frame = Vec::with_capacity(outbound::server_length(message.len()));
+    outbound::message(&Role::Server, message, &mut frame);
+    frame.into()
+}
+
+fn compressed_frame(message: &Message<'_>, form: Form) -> Option<Bytes> {
+    let mut context = Context::without_takeover(form.window_bits);
+    codec::compress_if_shorter(message.as_bytes(), form.level, &mut context, |compressed| {
+        let compressed = compressed?;
+        let mut frame = Vec::with_capacity(outbound::server_length(compressed.len()));
+        outbound::compressed(&Role::Server, message.opcode(), compressed, &mut frame);
+        Some(frame.into())
+    })
 }

@@ -55,8 +55,10 @@ mod compression;
 mod config;
 mod encoded;
 mod handler;
+mod hub;
 mod socket;
 
+mod budget;
 mod codec;
 mod outbox;
 mod pool;
@@ -78,12 +80,16 @@ pub mod testing;
 pub use client::Client;
 pub use closures::{AsyncAttach, AsyncCallback, AsyncSessionCallback, On, Outcome, on};
 pub use compression::{Compress, Compression};
-pub use config::{Config, KeepAlive};
+pub use config::{Config, KeepAlive, Overflow};
 pub use encoded::Encoded;
 pub use error::{
     Closed, ConnectError, Disconnected, Error, ListenError, Panicked, Result, ShutdownError,
 };
 pub use handler::{Handler, Session};
+pub use hub::{
+    Hub, HubOptions, Presence, PresenceChange, PresenceDiff, PresenceKey, PresenceSnapshot,
+    PresenceWatch, Present, PublishReport, Room, User,
+};
 pub use server::{Running, Server};
 pub use socket::{Close, ClosedBy, DropReason, SendStatus, Socket, State};
 pub use sockeye_proto::handshake::client::{HandshakeError, HandshakeFault, OfferError};

@@ -14,7 +14,7 @@ use sockeye_proto::{
 };
 
 use crate::{
-    Config,
+    Config, Overflow, budget,
     pool::{return_queue, take_queue},
     queue::{ENTRY_OVERHEAD, Queue},
     socket::{Close, ClosedBy, DropReason, SendStatus},
@@ -67,6 +67,10 @@ struct Inner {
     /// Control frames among what is being written, in bytes. They overtook what `queued` counts, so
     /// of what is written they are paid first: nothing is ever called flushed too early.
     overtaking: u32,
+    /// How many messages were refused because too much waited.
+    dropped: u32,
+    /// What of `buffered` the sum of all outboxes knows of, in its units.
+    in_sum: u32,
     /// Something in the queue was pushed by the connection's own handler.
     own: bool,
     parked: bool,
@@ -136,6 +140,8 @@ impl Outbox {
                 overhead: 0,
                 queued: 0,
                 overtaking: 0,
+                dropped: 0,
+                in_sum: 0,
                 own: false,
                 parked: false,
                 waker: None,
@@ -184,10 +190,13 @@ impl Outbox {
         if !self.takes(&inner) {
             return SendStatus::Dropped(DropReason::Closed);
         }
-        if inner.buffered > 0 && inner.buffered() + outgoing.len() > config.outbox_limit {
-            self.set(signal::OVERFLOW);
-            inner.wake();
-            inner.unlock_and_notify();
+        if inner.is_too_much(config, outgoing.len()) {
+            inner.dropped = inner.dropped.saturating_add(1);
+            if config.overflow == Overflow::Close {
+                self.set(signal::OVERFLOW);
+                inner.wake();
+                inner.unlock_and_notify();
+            }
             return SendStatus::Dropped(DropReason::Overflow);
         }
         inner.push(outgoing);
@@ -245,6 +254,11 @@ impl Outbox {
 
     pub(crate) fn buffered(&self) -> usize {
         self.lock().buffered()
+    }
+
+    /// How many messages were refused because too much waited.
+    pub(crate) fn dropped(&self) -> u32 {
+        self.lock().dropped
     }
 
     pub(crate) fn closing(&self) -> Closing {
@@ -447,6 +461,7 @@ impl Outbox {
         inner.connection.control().take();
         let queue = inner.queue.take();
         (inner.buffered, inner.overhead, inner.overtaking) = (0, 0, 0);
+        budget::settle(&mut inner.in_sum, 0);
         inner.unlock_and_notify();
         drop(queue);
         close
@@ -552,9 +567,20 @@ impl Inner {
         begun
     }
 
+    /// Whether a further message of this length is more than may wait. One alone never is.
+    fn is_too_much(&mut self, config: &Config, length: usize) -> bool {
+        if self.buffered == 0 {
+            return false;
+        }
+        let buffered = self.buffered();
+        buffered + length > config.outbox_limit
+            || buffered > config.high_water && budget::is_exceeded()
+    }
+
     fn account(&mut self, bytes: usize) {
         self.buffered += bytes;
         self.queued += bytes as u64;
+        budget::settle(&mut self.in_sum, self.buffered);
     }
 
     /// So many bytes wait no more, and so much overhead.
@@ -563,6 +589,7 @@ impl Inner {
         self.overtaking -= paid as u32;
         self.buffered = self.buffered.saturating_sub(bytes - paid);
         self.overhead = self.overhead.saturating_sub(overhead);
+        budget::settle(&mut self.in_sum, self.buffered);
     }
 
     fn buffered(&mut self) -> usize {

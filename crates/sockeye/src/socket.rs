@@ -8,16 +8,19 @@ use std::{
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use serde::Serialize;
 use sockeye_proto::{CloseCode, CloseFrame, Closing, Message, Role, deflate::Parameters};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::{
-    Closed, Compress, Config, Encoded, codec,
+    Closed, Compress, Config, Encoded, Hub, codec,
     compression::{Deflate, Way},
+    encoded::{Form, Publication},
+    hub::Held,
     outbox::{Interest, Outbox, Outgoing, signal},
-    registry::{Registration, Registry},
+    registry::{Registration, Registry, Served},
 };
 
 /// A connection as everyone sees it: a clone is cheap, may be kept anywhere and sent to any task,
@@ -42,7 +45,7 @@ use crate::{
 pub struct Socket(pub(crate) Arc<Shared>);
 
 pub(crate) struct Shared {
-    id: Uuid,
+    pub(crate) id: Uuid,
     /// When the connection was accepted; all its deadlines count from here.
     pub(crate) epoch: Instant,
     peer_addr: Option<SocketAddr>,
@@ -51,6 +54,8 @@ pub(crate) struct Shared {
     pub(crate) registration: Registration,
     pub(crate) outbox: Outbox,
     pub(crate) deflate: Deflate,
+    pub(crate) held: Held,
+    is_client: bool,
 }
 
 /// What became of a message that was sent.
@@ -74,9 +79,17 @@ pub enum SendStatus {
 pub enum DropReason {
     /// The connection is closed, or about to be.
     Closed,
-    /// More than [`Config::outbox_limit`] would have to wait; the connection is being closed with
-    /// 1013.
+    /// More than [`Config::outbox_limit`] would have to wait. The connection is being closed with 1013,
+    /// unless [`Config::overflow`] says otherwise.
     Overflow,
+}
+
+/// What the opening handshake has led to.
+#[derive(Debug, Default)]
+pub(crate) struct Agreed {
+    pub(crate) peer_addr: Option<SocketAddr>,
+    pub(crate) protocol: Option<Box<str>>,
+    pub(crate) deflate: Deflate,
 }
 
 /// Where a connection is in its life.
@@ -123,26 +136,27 @@ impl Close {
 }
 
 impl Socket {
+    /// A connection of this hub, that counts for this server.
     pub(crate) fn new(
         role: Role,
-        peer_addr: Option<SocketAddr>,
-        protocol: Option<Box<str>>,
-        deflate: Deflate,
+        hub: &Hub,
+        served: Option<Arc<Served>>,
         config: Arc<Config>,
-        registry: Option<Arc<Registry>>,
+        agreed: Agreed,
     ) -> Self {
-        let socket = Self(Arc::new(Shared {
-            id: Uuid::new_v4(),
+        let Agreed { peer_addr, protocol, deflate } = agreed;
+        Registry::add(hub, served, |id, registration| Shared {
+            id,
             epoch: Instant::now(),
             peer_addr,
             protocol,
             config,
-            registration: Registration::new(registry),
+            registration,
             outbox: Outbox::new(role),
             deflate,
-        }));
-        socket.0.registration.add(&socket);
-        socket
+            held: Held::default(),
+            is_client: matches!(role, Role::Client { .. }),
+        })
     }
 
     /// The connection's own name, random and never used twice.
@@ -193,37 +207,13 @@ impl Socket {
     /// With [`Compression::Shared`](crate::Compression::Shared) it is compressed within this call,
     /// which takes some 10 microseconds for each kilobyte.
     pub fn send_with<'a>(&self, message: impl Into<Message<'a>>, compress: Compress) -> SendStatus {
-        let (message, shared) = (message.into(), &*self.0);
-        match shared.deflate.way(message.len(), compress, &shared.config) {
-            Way::Plain => shared.send(Outgoing::Plain(&message)),
-            Way::InTask => shared.send(Outgoing::Raw(&message)),
-            Way::Now => shared.send_compressed(&message),
-        }
+        self.0.send_with(&message.into(), compress)
     }
 
     /// Queues a message that many receive, in the form that is right for this connection.
     pub fn send_encoded(&self, encoded: &Encoded) -> SendStatus {
-        let (message, shared) = (encoded.message(), &*self.0);
-        let role = shared.outbox.role();
-        if matches!(role, Role::Client { .. }) {
-            // Each frame of a client has a mask of its own.
-            return self.send_with(message.clone(), encoded.compress());
-        }
-        match shared.deflate.way(message.len(), encoded.compress(), &shared.config) {
-            Way::InTask if encoded.compress() == Compress::Always => {
-                shared.send(Outgoing::Raw(message))
-            }
-            Way::InTask => {
-                metrics::counter!("sockeye_plain_for_window_total").increment(1);
-                shared.send(Outgoing::Frame(encoded.plain()))
-            }
-            Way::Plain => shared.send(Outgoing::Frame(encoded.plain())),
-            Way::Now => {
-                let context = shared.deflate.sending(&role);
-                let frame = encoded.compressed(context, shared.config.compression_level);
-                shared.send(Outgoing::Frame(&frame))
-            }
-        }
+        let form = |form| encoded.form(form);
+        self.0.deliver(encoded.message(), encoded.compress(), encoded.plain(), form)
     }
 
     /// Queues `value` as a text message of JSON.
@@ -276,6 +266,11 @@ impl Socket {
         self.0.outbox.buffered()
     }
 
+    /// How many messages were refused because too much waited for the peer.
+    pub fn dropped(&self) -> u64 {
+        self.0.outbox.dropped().into()
+    }
+
     /// Waits until what was queued before the call has reached the kernel.
     ///
     /// # Errors
@@ -319,6 +314,51 @@ impl Shared {
     #[inline]
     fn send(&self, outgoing: Outgoing<'_>) -> SendStatus {
         self.outbox.send(&self.config, outgoing)
+    }
+
+    fn send_with(&self, message: &Message<'_>, compress: Compress) -> SendStatus {
+        match self.deflate.way(message.len(), compress, &self.config) {
+            Way::Plain => self.send(Outgoing::Plain(message)),
+            Way::InTask => self.send(Outgoing::Raw(message)),
+            Way::Now => self.send_compressed(message),
+        }
+    }
+
+    /// In which form messages for many are compressed for it, if it takes such.
+    pub(crate) fn form(&self) -> Option<Form> {
+        self.deflate.form(&self.config).filter(|_| !self.is_client)
+    }
+
+    pub(crate) fn deliver_publication(&self, publication: &Publication<'_>) -> SendStatus {
+        let Publication { message, compress, plain, .. } = publication;
+        self.deliver(message, *compress, plain, |form| publication.form(form))
+    }
+
+    /// Sends a message for many, of which there are frames.
+    #[inline]
+    fn deliver(
+        &self,
+        message: &Message<'_>,
+        compress: Compress,
+        plain: &Bytes,
+        frame: impl FnOnce(Form) -> Option<Bytes>,
+    ) -> SendStatus {
+        if self.is_client {
+            // Each frame of a client has a mask of its own.
+            return self.send_with(message, compress);
+        }
+        match self.deflate.way(message.len(), compress, &self.config) {
+            Way::Plain => self.send(Outgoing::Frame(plain)),
+            Way::Now => match self.form().and_then(frame) {
+                Some(compressed) => self.send(Outgoing::Frame(&compressed)),
+                None => self.send(Outgoing::Frame(plain)),
+            },
+            Way::InTask if compress == Compress::Always => self.send(Outgoing::Raw(message)),
+            Way::InTask => {
+                metrics::counter!("sockeye_plain_for_window_total").increment(1);
+                self.send(Outgoing::Frame(plain))
+            }
+        }
     }
 
     /// Compresses a message by itself, unless it would not be sent anyway.

@@ -26,6 +26,12 @@ impl Context {
         }
     }
 
+    /// One that holds nothing: each message is compressed by itself, with a window of this size. What
+    /// comes of it every peer can inflate that has agreed to this window or a larger one.
+    pub fn without_takeover(window_bits: WindowBits) -> Self {
+        Self::new(Some(window_bits), true)
+    }
+
     /// The same with a window of at most this size. A sender may use less than was agreed to, so a
     /// client saves memory and time with it; for what is received it would be wrong.
     #[must_use]

@@ -27,6 +27,7 @@ use crate::{
     compression::Deflate,
     registry::Owner,
     run::{Start, run},
+    socket::Agreed,
     transport::Io,
     upgrade::{LONGEST_HANDSHAKE, belongs_to_handshake},
     websocket::{Giver, HandingOver},
@@ -284,7 +285,9 @@ impl<H: Handler> Opening<H> {
         let role = Role::Client { masking_key: rand::random };
         let protocol = protocol.map(String::into_boxed_str);
         let deflate = Deflate::of_client(deflate, &role);
-        let socket = Socket::new(role, peer_addr, protocol, deflate, Arc::new(self.config), None);
+        let hub = self.config.hub.clone().unwrap_or_default();
+        let agreed = Agreed { peer_addr, protocol, deflate };
+        let socket = Socket::new(role, &hub, None, Arc::new(self.config), agreed);
         let owner = Owner { socket: socket.clone() };
         let session = Session { data: self.data, socket: socket.clone() };
         let handler = Arc::new(self.handler);

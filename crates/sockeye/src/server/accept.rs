@@ -29,7 +29,8 @@ use super::{
     running::{Accepting, Phase},
 };
 use crate::{
-    registry::Registry,
+    Hub,
+    registry::Served,
     upgrade::{LONGEST_HANDSHAKE, ServerContext},
 };
 
@@ -43,13 +44,14 @@ pub(crate) fn start(server: Server, listener: TcpListener, local_addr: SocketAdd
         .header_read_timeout(server.config.handshake_timeout.min(LONGEST_HANDSHAKE))
         .max_headers(server.max_headers)
         .max_header_size(server.max_header_bytes);
-    let registry = Arc::new(Registry::default());
+    let served = Arc::<Served>::default();
     let (phase, stopping) = watch::channel(Phase::Running);
     let connections = Arc::new(());
     let acceptor = Acceptor {
         http,
         router: server.router,
-        registry: registry.clone(),
+        served: served.clone(),
+        hub: server.hub.clone(),
         connections: connections.clone(),
     };
     let (running, ended) = watch::channel(());
@@ -58,13 +60,14 @@ pub(crate) fn start(server: Server, listener: TcpListener, local_addr: SocketAdd
         drop(running);
     });
     let accepting = Accepting { task: task.abort_handle(), ended, connections };
-    Running::new(local_addr, registry, phase, accepting)
+    Running::new(local_addr, server.hub, served, phase, accepting)
 }
 
 struct Acceptor {
     http: http1::Builder,
     router: Router,
-    registry: Arc<Registry>,
+    served: Arc<Served>,
+    hub: Hub,
     connections: Arc<()>,
 }
 
@@ -96,14 +99,15 @@ impl Acceptor {
         peer: SocketAddr,
         mut stopping: watch::Receiver<Phase>,
     ) -> impl Future<Output = ()> + use<> {
-        let (router, registry) = (self.router.clone(), self.registry.clone());
+        let (router, served) = (self.router.clone(), self.served.clone());
+        let hub = Some(self.hub.clone());
         let counted = self.connections.clone();
         let accepted = Instant::now();
         let is_first = AtomicBool::new(true);
         let service = service_fn(move |mut request: Request<Incoming>| {
             let began = is_first.swap(false, Ordering::Relaxed).then_some(accepted);
             request.extensions_mut().insert(ConnectInfo(peer));
-            answer(router.clone(), registry.clone(), began, request)
+            answer(router.clone(), served.clone(), hub.clone(), began, request)
         });
         let connection = self.http.serve_connection(TokioIo::new(tcp), service).with_upgrades();
         async move {
@@ -134,13 +138,14 @@ async fn stopped(phase: &mut watch::Receiver<Phase>) {
 /// Answers a request, with what the WebSocket routes want to know of the server.
 pub(crate) async fn answer(
     router: Router,
-    registry: Arc<Registry>,
+    served: Arc<Served>,
+    hub: Option<Hub>,
     began: Option<Instant>,
     request: Request<Incoming>,
 ) -> Result<Response, Infallible> {
     let replaced = Arc::new(AtomicBool::new(false));
     let mut request = request.map(Body::new);
-    let context = ServerContext { registry, began, replaced: replaced.clone() };
+    let context = ServerContext { served, hub, began, replaced: replaced.clone() };
     request.extensions_mut().insert(context);
     let response = router.oneshot(request).await?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {

@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, ToSocketAddrs};
 
 pub(crate) use self::accept::answer;
 pub use self::running::Running;
-use crate::{Config, Handler, ListenError, ws_with};
+use crate::{Config, Handler, Hub, ListenError, ws_with};
 
 /// A server of WebSocket routes and, beside them, any axum routes.
 ///
@@ -42,6 +42,7 @@ use crate::{Config, Handler, ListenError, ws_with};
 pub struct Server {
     router: Router,
     config: Config,
+    hub: Hub,
     max_headers: usize,
     max_header_bytes: usize,
 }
@@ -51,6 +52,7 @@ impl Default for Server {
         Self {
             router: Router::new(),
             config: Config::default(),
+            hub: Hub::new(),
             max_headers: 100,
             max_header_bytes: 32 * 1024,
         }
@@ -69,6 +71,14 @@ impl Server {
     #[must_use]
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
+        self
+    }
+
+    /// The [`Hub`] of its connections, in the place of one that it has by itself: to have it before the
+    /// server runs, or with settings of its own.
+    #[must_use]
+    pub fn hub(mut self, hub: Hub) -> Self {
+        self.hub = hub;
         self
     }
 

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use sockeye_proto::CloseCode;
 use tokio::{sync::watch, task::AbortHandle};
 
-use crate::{ShutdownError, outbox::signal, registry::Registry};
+use crate::{Hub, ShutdownError, outbox::signal, registry::Served};
 
 /// How long [`Running::until_signal`] waits for connections to close.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);
@@ -30,7 +30,8 @@ const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Running {
     local_addr: SocketAddr,
-    registry: Arc<Registry>,
+    hub: Hub,
+    served: Arc<Served>,
     phase: watch::Sender<Phase>,
     accepting: Accepting,
 }
@@ -55,11 +56,12 @@ pub(crate) enum Phase {
 impl Running {
     pub(crate) fn new(
         local_addr: SocketAddr,
-        registry: Arc<Registry>,
+        hub: Hub,
+        served: Arc<Served>,
         phase: watch::Sender<Phase>,
         accepting: Accepting,
     ) -> Self {
-        Self { local_addr, registry, phase, accepting }
+        Self { local_addr, hub, served, phase, accepting }
     }
 
     /// The address it listens on, with the port that the system chose if 0 was asked for.
@@ -67,9 +69,14 @@ impl Running {
         self.local_addr
     }
 
+    /// The hub of its connections.
+    pub fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
     /// How many WebSocket connections are open.
     pub fn connections(&self) -> usize {
-        self.registry.len()
+        self.served.len()
     }
 
     /// Stops accepting, closes all connections with 1001 ("going away"), and waits for them: for
@@ -92,14 +99,14 @@ impl Running {
             }
             running
         });
-        for socket in self.registry.stop() {
+        for socket in self.served.stop(&self.hub) {
             socket.close(CloseCode::AWAY, "the server is shutting down");
         }
         let ended = tokio::time::timeout(deadline, async {
             // First the requests: one of them may still open a connection, only to close it.
             let mut accepting = self.accepting.ended.clone();
             while accepting.changed().await.is_ok() {}
-            self.registry.empty().await;
+            self.served.empty().await;
         });
         let outcome = ended.await.map_err(|_| self.cut(deadline));
         self.phase.send_replace(Phase::Stopped);
@@ -131,7 +138,7 @@ impl Running {
     }
 
     fn cut(&self, deadline: Duration) -> ShutdownError {
-        let sockets = self.registry.stop();
+        let sockets = self.served.stop(&self.hub);
         for socket in &sockets {
             socket.0.outbox.terminate(signal::TERMINATE | signal::ABANDON);
         }

@@ -43,7 +43,7 @@ pub use self::{
 use crate::{
     Client, Config, Handler, WebSocket,
     client::{Answer, send},
-    registry::Registry,
+    registry::Served,
     server::answer,
     upgrade::LONGEST_HANDSHAKE,
     ws_with,
@@ -172,9 +172,9 @@ impl Connect {
         let [reads, writes] = self.faults;
         let far = TokioIo::new(Faulty::new(far, reads, writes));
         let router = self.router;
-        let registry = Arc::new(Registry::default());
+        let served = Arc::<Served>::default();
         let service = service_fn(move |request: Request<Incoming>| {
-            answer(router.clone(), registry.clone(), None, request)
+            answer(router.clone(), served.clone(), None, None, request)
         });
         let mut http = server::conn::http1::Builder::new();
         http.timer(TokioTimer::new());

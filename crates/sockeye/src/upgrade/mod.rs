@@ -34,9 +34,10 @@ pub use self::{
     origin::Origins,
 };
 use crate::{
-    Config, Handler, Panicked, Session, Socket,
-    registry::{Owner, Registry},
+    Config, Handler, Hub, Panicked, Session, Socket,
+    registry::{Owner, Served},
     run::{Start, run},
+    socket::Agreed,
     transport::Io,
     upgrade::http1::Stream,
 };
@@ -79,7 +80,8 @@ pub fn ws_with<H: Handler, S: Clone + Send + Sync + 'static>(
     handler: H,
     config: Config,
 ) -> MethodRouter<S> {
-    let route = Route { handler: Arc::new(handler), config: Arc::new(config) };
+    let hub = config.hub.clone().unwrap_or_default();
+    let route = Route { handler: Arc::new(handler), config: Arc::new(config), hub };
     // axum answers 405 to other methods by itself; CONNECT is how HTTP/2 opens a WebSocket.
     on_service(MethodFilter::GET.or(MethodFilter::CONNECT), route)
 }
@@ -90,7 +92,9 @@ pub(crate) const LONGEST_HANDSHAKE: Duration = Duration::from_secs(365 * 24 * 60
 /// What a server tells the routes on it about a request.
 #[derive(Clone, Debug)]
 pub(crate) struct ServerContext {
-    pub(crate) registry: Arc<Registry>,
+    pub(crate) served: Arc<Served>,
+    /// The hub of its connections, but for routes that have their own.
+    pub(crate) hub: Option<Hub>,
     /// When the connection's first request began, if this is it.
     pub(crate) began: Option<Instant>,
     /// Set where the answer that leaves is not a 101: a middleware has put another in its place.
@@ -101,11 +105,14 @@ pub(crate) struct ServerContext {
 struct Route<H> {
     handler: Arc<H>,
     config: Arc<Config>,
+    /// Where neither the config nor the server has one.
+    hub: Hub,
 }
 
 impl<H> Clone for Route<H> {
     fn clone(&self) -> Self {
-        Self { handler: self.handler.clone(), config: self.config.clone() }
+        let (handler, config) = (self.handler.clone(), self.config.clone());
+        Self { handler, config, hub: self.hub.clone() }
     }
 }
 
@@ -154,8 +161,11 @@ impl<H: Handler> Route<H> {
         response.headers_mut().extend(accept.headers);
 
         let protocol = accept.protocol.map(String::into_boxed_str);
-        let (registry, replaced) = server.map(|server| (server.registry, server.replaced)).unzip();
-        let socket = Socket::new(Role::Server, peer_addr, protocol, deflate, self.config, registry);
+        let hub = server.as_ref().and_then(|server| server.hub.clone());
+        let hub = hub.filter(|_| self.config.hub.is_none()).unwrap_or(self.hub);
+        let (served, replaced) = server.map(|server| (server.served, server.replaced)).unzip();
+        let agreed = Agreed { peer_addr, protocol, deflate };
+        let socket = Socket::new(Role::Server, &hub, served, self.config, agreed);
         let owner = Owner { socket: socket.clone() };
         let session = Session { data: accept.data, socket };
         // In a box of its own, as a task lies at a multiple of 128 bytes: many short-lived ones of
