@@ -268,8 +268,8 @@ impl<M: Memory> Inbound<M> {
         if exceeds(size, self.frame_size) {
             return Err(ProtocolError::FrameTooLarge { size, limit: self.frame_size });
         }
-        let fragments = self.fragments;
-        let held = match (self.message_mut(), starts_message) {
+        let (fragments, extended) = (self.fragments, header.rsv1);
+        let (held, extended) = match (self.message_mut(), starts_message) {
             (None, false) => return Err(ProtocolError::UnexpectedContinuation),
             (Some(_), true) => return Err(ProtocolError::ExpectedContinuation),
             (Some(assembly), false) => {
@@ -277,12 +277,12 @@ impl<M: Memory> Inbound<M> {
                 if assembly.fragments > fragments {
                     return Err(ProtocolError::TooManyFragments(fragments));
                 }
-                assembly.buffer.len()
+                (assembly.buffer.len(), assembly.extended)
             }
-            (None, true) => 0,
+            (None, true) => (0, extended),
         };
         let size = size.saturating_add(held as u64);
-        if exceeds(size, self.message_size) {
+        if exceeds(size, most(self.message_size, extended)) {
             return Err(ProtocolError::MessageTooLarge { size, limit: self.message_size });
         }
         // A fragmented message needs a place to grow in.
@@ -307,7 +307,8 @@ impl<M: Memory> Inbound<M> {
         let partial = self.partial.get_or_insert_default();
         let new = || Assembly::new(frame.opcode, frame.extended);
         let assembly = partial.message.get_or_insert_with(new);
-        assembly.push::<M>(payload, frame, self.message_size)?;
+        let most = most(self.message_size, assembly.extended);
+        assembly.push::<M>(payload, frame, most)?;
         if frame.remaining > 0 {
             return Ok(None);
         }
@@ -476,6 +477,13 @@ fn take<'b>(input: &mut &'b mut [u8], count: usize) -> &'b mut [u8] {
     let (taken, rest) = mem::take(input).split_at_mut(count);
     *input = rest;
     taken
+}
+
+/// The longest payload of a message. DEFLATE makes longer what it cannot make shorter, by as much as
+/// this if the compressor has little memory, and a message of exactly the limit is to pass; what it
+/// inflates to is bounded by the limit itself.
+fn most(message_size: usize, extended: bool) -> usize {
+    if extended { message_size.saturating_add(message_size / 8 + 64) } else { message_size }
 }
 
 fn exceeds(size: u64, limit: usize) -> bool {

@@ -23,7 +23,8 @@ pub struct Limits {
     /// grows with what has arrived, spare capacity included, and fragments cost nothing extra.
     /// WARNING: so much memory, times the number of connections, is in the peers' hands.
     ///
-    /// For a compressed message it bounds both the payload as it comes and what it inflates to.
+    /// For a compressed message it bounds what it inflates to; as it comes it may be longer by an eighth,
+    /// as what cannot be compressed gets longer.
     pub message_size: usize,
     /// The longest single frame, in bytes; default `usize::MAX`, which leaves it to
     /// [`message_size`](Self::message_size). Beyond it the connection ends with 1009.
