@@ -1,6 +1,6 @@
-//! A chat that holds its own map of connections: joins, messages and leaves go to all others.
+//! The example `chat` without the hub: it holds its own map of connections.
 //!
-//! Start it with `cargo run -p sockeye --example chat`, then join from two other terminals:
+//! Start it with `cargo run -p sockeye --example chat_by_hand`, then join from two other terminals:
 //! `npx wscat -c 'ws://127.0.0.1:8080/chat?name=ana'`. An argument is the address to listen on.
 
 use std::{collections::HashMap, sync::Mutex};

@@ -36,6 +36,24 @@ impl Answer {
     }
 }
 
+/// Posts a text, and gives the status and the body of the answer.
+pub(crate) fn post(address: SocketAddr, path: &str, headers: &[&str], text: &str) -> (u16, String) {
+    let mut tcp = TcpStream::connect(address).expect("the program listens");
+    tcp.set_read_timeout(Some(TIME)).expect("it is not zero");
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Type: text/plain\r\n\
+         Content-Length: {}\r\n{}\r\n{text}",
+        text.len(),
+        headers.iter().map(|header| format!("{header}\r\n")).collect::<String>()
+    );
+    tcp.write_all(request.as_bytes()).expect("the program reads");
+    let mut answer = String::new();
+    tcp.read_to_string(&mut answer).expect("an answer in time");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    (status.expect("a status"), body.to_owned())
+}
+
 impl Client {
     /// Opens a connection.
     pub(crate) fn connect(address: SocketAddr, path: &str) -> Self {

@@ -11,7 +11,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use client::Client;
+use client::{Client, post};
 use program::Program;
 use sockeye::{Limits, OpCode};
 use sockeye_proto::{
@@ -25,10 +25,11 @@ use sockeye_proto::{
 const TIME: Duration = Duration::from_secs(20);
 
 /// The programs, each with a test of its name below.
-const EXAMPLES: [&str; 10] = [
+const EXAMPLES: [&str; 14] = [
     "attach",
     "backpressure",
     "chat",
+    "chat_by_hand",
     "client",
     "closures",
     "compression",
@@ -36,6 +37,9 @@ const EXAMPLES: [&str; 10] = [
     "game",
     "gate",
     "loop",
+    "notifications",
+    "pubsub",
+    "rooms",
 ];
 
 #[test]
@@ -81,8 +85,23 @@ fn echo() {
 }
 
 #[test]
+fn chat_by_hand() {
+    chat_of("chat_by_hand");
+}
+
+#[test]
 fn chat() {
-    let program = Program::start("chat");
+    let (program, mut ana) = chat_of("chat");
+    let _ben = Client::connect(program.address, "/chat?name=ben");
+    assert_eq!(ana.recv_text(), "ben joined");
+    ana.send_text("/all");
+    assert_eq!(ana.recv_text(), "everyone, raise your hand");
+    assert_eq!(ana.recv_text(), "2 hands");
+}
+
+/// The chat with its first member, when the others have left it.
+fn chat_of(example: &str) -> (Program, Client) {
+    let program = Program::start(example);
     let join = |name: &str| {
         let mut member = Client::connect(program.address, &format!("/chat?name={name}"));
         assert_eq!(member.recv_text(), format!("welcome, {name}"));
@@ -108,8 +127,91 @@ fn chat() {
     ben.send_close(1000, "");
     assert_eq!(ben.recv_close().0, 1000);
     assert_eq!(ana.recv_text(), "ben left");
-    ana.send(OpCode::Binary, [1]);
-    assert_eq!(ana.recv_close().0, 1011, "the handler takes text only");
+    let mut eve = join("eve");
+    assert_eq!(ana.recv_text(), "eve joined");
+    eve.send(OpCode::Binary, [1]);
+    assert_eq!(eve.recv_close().0, 1011, "the handler takes text only");
+    assert_eq!(ana.recv_text(), "eve left");
+    (program, ana)
+}
+
+#[test]
+fn rooms() {
+    let program = Program::start("rooms");
+    let enter = |room: &str, name: &str| {
+        Client::connect(program.address, &format!("/room/{room}?name={name}"))
+    };
+    let mut ana = enter("lobby", "ana");
+    let joined =
+        |name: &str| format!(r#""joined":[{{"key":"{name}","metas":[{{"mood":"new here"}}]}}]"#);
+    assert!(ana.recv_text().contains(&joined("ana")));
+    let mut ben = enter("lobby", "ben");
+    assert!(ana.recv_text().contains(&joined("ben")) && ben.recv_text().contains(&joined("ben")));
+    let _eva = enter("cellar", "eva");
+
+    ben.send_text("/mood happy");
+    let happy = r#"[{"key":"ben","metas":[{"mood":"happy"}]}]"#;
+    assert!(ana.recv_text().contains(&format!(r#""updated":{happy}"#)));
+    assert!(ben.recv_text().contains(happy));
+    ana.send_text("/who");
+    let who = ana.recv_text();
+    assert!(who.contains(r#""key":"ana""#) && who.contains(&happy[1..]), "{who}");
+    ana.send_text("/rooms");
+    let mut rooms: Vec<String> = serde_json::from_str(&ana.recv_text()).expect("a list");
+    rooms.sort();
+    assert_eq!(rooms, ["cellar", "lobby"]);
+    ana.send_text("hello");
+    assert_eq!((ana.recv_text(), ben.recv_text()), ("ana: hello".into(), "ana: hello".into()));
+    ben.send_text("/leave");
+    assert!(ana.recv_text().contains(&format!(r#""left":{happy}"#)));
+    drop(ana);
+}
+
+#[test]
+fn pubsub() {
+    let program = Program::start("pubsub");
+    let mut ana = Client::connect(program.address, "/");
+    let mut ben = Client::connect(program.address, "/");
+    ana.send_text("subscribe prices");
+    assert_eq!(ana.recv_text(), "1 subscribers");
+    ben.send_text("subscribe prices");
+    assert_eq!(ben.recv_text(), "2 subscribers");
+    ana.send_text("publish prices 42 and more");
+    assert_eq!(ana.recv_text(), "1 have got it");
+    assert_eq!(ben.recv_text(), "42 and more");
+    ben.send_text("topics");
+    assert_eq!(ben.recv_text(), r#"["prices"]"#);
+    let report = post(program.address, "/topics/prices", &[], "43");
+    assert_eq!(report, (200, r#"{"queued":2,"backpressured":0,"dropped":0}"#.to_owned()));
+    assert_eq!((ana.recv_text(), ben.recv_text()), ("43".into(), "43".into()));
+    ben.send_text("unsubscribe prices");
+    assert_eq!(ben.recv_text(), "left are []");
+    let report = post(program.address, "/topics/prices", &[], "44");
+    assert_eq!(report.1, r#"{"queued":1,"backpressured":0,"dropped":0}"#);
+}
+
+#[test]
+fn notifications() {
+    let program = Program::start("notifications");
+    let listen =
+        |cookie: &str| Client::request(program.address, "/ws", &[&format!("Cookie: {cookie}")]);
+    let (mut phone, _) = listen("theme=dark; user=ana");
+    assert_eq!(phone.recv_text(), "ana listens on 1 devices");
+    let (mut laptop, _) = listen("user=ana");
+    assert_eq!(laptop.recv_text(), "ana listens on 2 devices");
+    let (mut other, _) = listen("user=ben");
+    assert_eq!(other.recv_text(), "ben listens on 1 devices");
+    let (_, refused) = listen("theme=dark");
+    assert_eq!(refused.status, 401);
+
+    let report = post(program.address, "/notify", &["Cookie: user=ana"], "it is on its way");
+    assert_eq!(report, (200, r#"{"queued":2,"backpressured":0,"dropped":0}"#.to_owned()));
+    assert_eq!(phone.recv_text(), "it is on its way");
+    assert_eq!(laptop.recv_text(), "it is on its way");
+    let report = post(program.address, "/notify", &["Cookie: user=ben"], "and yours, too");
+    assert_eq!(report.1, r#"{"queued":1,"backpressured":0,"dropped":0}"#);
+    assert_eq!(other.recv_text(), "and yours, too", "and nothing before it");
+    assert_eq!(post(program.address, "/notify", &[], "nobody's").0, 401);
 }
 
 #[test]
