@@ -202,15 +202,12 @@ impl Deflate {
 
     /// Compresses what waits for the connection's task to do so.
     pub(crate) fn compress(&self, queue: Box<Queue>, role: &Role, config: &Config) -> Box<Queue> {
-        match &mut *self.windows() {
-            Some(windows) => {
-                let level = config.compression_level;
-                let compressed = queue.compressed(role, level, &mut windows.sending);
-                return_queue(queue);
-                compressed
-            }
-            None => queue,
-        }
+        let mut windows = self.windows();
+        let Some(Windows { sending, .. }) = windows.as_deref_mut() else { return queue };
+        let compressed = queue.compressed(role, config.compression_level, sending);
+        drop(windows);
+        return_queue(queue);
+        compressed
     }
 
     /// Inflates a message that was received.

@@ -99,7 +99,7 @@ pub use websocket::{WebSocket, accept, accept_with};
 
 /// What is said about compression in the settings and of a connection: permessage-deflate (RFC 7692).
 pub mod deflate {
-    pub use sockeye_proto::deflate::{Level, Parameters, WindowBits};
+    pub use sockeye_proto::deflate::{AnswerError, Level, ParameterError, Parameters, WindowBits};
 }
 
 // What appears in signatures here, so that one dependency is enough to begin with.

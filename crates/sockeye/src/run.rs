@@ -98,6 +98,8 @@ pub(crate) async fn run<T: Io, H: Handler>(start: Box<Start<T, H>>) {
         let closed = call!(link, handler.close(session, close));
         log(&session.socket, "close", closed);
     }
+    // Before it lingers: who is gone is not present any more.
+    link.as_mut().leave_hub();
     drop(session);
     poll_fn(|cx| link.as_mut().poll_linger(cx)).await;
 }

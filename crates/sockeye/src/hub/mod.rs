@@ -32,7 +32,9 @@ pub use self::{
     room::Room,
     user::User,
 };
-use crate::{Compress, Encoded, SendStatus, Socket, registry::Registry, upgrade::ServerContext};
+use crate::{
+    Compress, Encoded, SendStatus, Socket, State, registry::Registry, upgrade::ServerContext,
+};
 
 /// The place where connections meet: what one says reaches all who subscribe to a topic, the members
 /// of a room, or all connections of a user, from a handler as from anywhere else.
@@ -211,12 +213,9 @@ impl Hub {
 
     /// All open connections of this node, in no order.
     pub fn sockets(&self) -> Vec<Socket> {
-        self.0.registry.all()
-    }
-
-    /// How many connections are open on this node.
-    pub fn connections(&self) -> usize {
-        self.0.registry.len()
+        let mut sockets = self.0.registry.all();
+        sockets.retain(|socket| socket.state() != State::Closed);
+        sockets
     }
 
     /// The connection with this number, if it is open on this node.
@@ -309,6 +308,6 @@ impl Eq for Hub {}
 
 impl fmt::Debug for Hub {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hub").field("connections", &self.connections()).finish_non_exhaustive()
+        f.debug_struct("Hub").field("connections", &self.0.registry.len()).finish_non_exhaustive()
     }
 }

@@ -321,6 +321,12 @@ impl<T: Io> Link<T> {
         parts.outbox().finish("the connection was lost")
     }
 
+    /// Gives up all that the connection holds in its hub.
+    pub(crate) fn leave_hub(self: Pin<&mut Self>) {
+        let shared = &self.project().io.owner.socket.0;
+        shared.held.give_up(shared);
+    }
+
     /// Reads and drops until the peer is gone too, or the time is over.
     pub(crate) fn poll_linger(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
