@@ -1,6 +1,7 @@
 //! One message for many receivers.
 
 use std::{
+    cell::Cell,
     fmt,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -109,11 +110,14 @@ pub(crate) struct Publication<'a> {
     pub(crate) compress: Compress,
     pub(crate) plain: Bytes,
     compressed: Vec<(Form, Bytes)>,
+    /// How many got it as it is, as they have windows of their own.
+    pub(crate) plain_for_window: Cell<u64>,
 }
 
 impl<'a> Publication<'a> {
     pub(crate) fn new(message: &'a Message<'a>, compress: Compress) -> Self {
-        Self { message, compress, plain: plain_frame(message), compressed: Vec::new() }
+        let (plain, compressed) = (plain_frame(message), Vec::new());
+        Self { message, compress, plain, compressed, plain_for_window: Cell::new(0) }
     }
 
     /// Compresses it in these forms, those in which it is wanted.
@@ -128,6 +132,13 @@ impl<'a> Publication<'a> {
     /// The frame in this form, if it was made.
     pub(crate) fn form(&self, form: Form) -> Option<Bytes> {
         self.compressed.iter().find(|known| known.0 == form).map(|(_, frame)| frame.clone())
+    }
+}
+
+/// Counts those who got a message as it is because they have windows of their own.
+pub(crate) fn count_plain_for_window(count: u64) {
+    if count > 0 {
+        metrics::counter!("sockeye_plain_for_window_total").increment(count);
     }
 }
 

@@ -193,9 +193,10 @@ impl Outbox {
         if inner.is_too_much(config, outgoing.len()) {
             inner.dropped = inner.dropped.saturating_add(1);
             if config.overflow == Overflow::Close {
+                // A flag alone: this may be in the midst of a publication, and those who wait are told
+                // by the connection's task.
                 self.set(signal::OVERFLOW);
                 inner.wake();
-                inner.unlock_and_notify();
             }
             return SendStatus::Dropped(DropReason::Overflow);
         }
@@ -446,6 +447,7 @@ impl Outbox {
         inner.close_with(&frame);
         inner.own = true;
         self.set(signal::CLOSE);
+        inner.unlock_and_notify();
     }
 
     /// The connection has ended, for this reason unless a close frame had given one: from now on

@@ -19,6 +19,8 @@ pub(crate) struct Registry(Mutex<Slab<Weak<Shared>>>);
 /// How many connections a server has, and whether it takes more.
 #[derive(Debug, Default)]
 pub(crate) struct Served {
+    /// Where they are to be found: its own hub, and those that its routes have.
+    hubs: Mutex<Vec<Hub>>,
     count: AtomicUsize,
     stopped: AtomicBool,
     empty: Notify,
@@ -69,7 +71,8 @@ impl Registry {
         let socket = Socket(shared);
         if let Some(served) = &socket.0.registration.served {
             served.count.fetch_add(1, Ordering::Relaxed);
-            // The lock is between this and the look at all connections that follows the store.
+            served.knows(hub);
+            // The locks are between this and the look at all connections that follows the store.
             if served.stopped.load(Ordering::Acquire) {
                 socket.close(CloseCode::AWAY, "the server is shutting down");
             }
@@ -97,13 +100,25 @@ impl Registry {
 
 impl Served {
     /// All connections of this server there will ever be.
-    pub(crate) fn stop(self: &Arc<Self>, hub: &Hub) -> Vec<Socket> {
+    pub(crate) fn stop(self: &Arc<Self>) -> Vec<Socket> {
         self.stopped.store(true, Ordering::Release);
         let is_of_this = |socket: &Socket| {
             let served = &socket.0.registration.served;
             served.as_ref().is_some_and(|served| Arc::ptr_eq(served, self))
         };
-        hub.registry().all().into_iter().filter(is_of_this).collect()
+        let hubs = self.hubs().clone();
+        hubs.iter().flat_map(|hub| hub.registry().all()).filter(is_of_this).collect()
+    }
+
+    fn knows(&self, hub: &Hub) {
+        let mut hubs = self.hubs();
+        if !hubs.contains(hub) {
+            hubs.push(hub.clone());
+        }
+    }
+
+    fn hubs(&self) -> MutexGuard<'_, Vec<Hub>> {
+        self.hubs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -1,6 +1,7 @@
 //! The cheap clone that anyone may hold: send, close, ask, wait.
 
 use std::{
+    cell::Cell,
     fmt,
     future::poll_fn,
     net::SocketAddr,
@@ -17,7 +18,7 @@ use uuid::Uuid;
 use crate::{
     Closed, Compress, Config, Encoded, Hub, codec,
     compression::{Deflate, Way},
-    encoded::{Form, Publication},
+    encoded::{Form, Publication, count_plain_for_window},
     hub::Held,
     outbox::{Interest, Outbox, Outgoing, signal},
     registry::{Registration, Registry, Served},
@@ -212,8 +213,12 @@ impl Socket {
 
     /// Queues a message that many receive, in the form that is right for this connection.
     pub fn send_encoded(&self, encoded: &Encoded) -> SendStatus {
+        let plain_for_window = Cell::new(0);
         let form = |form| encoded.form(form);
-        self.0.deliver(encoded.message(), encoded.compress(), encoded.plain(), form)
+        let (message, compress) = (encoded.message(), encoded.compress());
+        let status = self.0.deliver(message, compress, encoded.plain(), form, &plain_for_window);
+        count_plain_for_window(plain_for_window.get());
+        status
     }
 
     /// Queues `value` as a text message of JSON.
@@ -330,8 +335,8 @@ impl Shared {
     }
 
     pub(crate) fn deliver_publication(&self, publication: &Publication<'_>) -> SendStatus {
-        let Publication { message, compress, plain, .. } = publication;
-        self.deliver(message, *compress, plain, |form| publication.form(form))
+        let Publication { message, compress, plain, plain_for_window, .. } = publication;
+        self.deliver(message, *compress, plain, |form| publication.form(form), plain_for_window)
     }
 
     /// Sends a message for many, of which there are frames.
@@ -342,6 +347,7 @@ impl Shared {
         compress: Compress,
         plain: &Bytes,
         frame: impl FnOnce(Form) -> Option<Bytes>,
+        plain_for_window: &Cell<u64>,
     ) -> SendStatus {
         if self.is_client {
             // Each frame of a client has a mask of its own.
@@ -355,7 +361,7 @@ impl Shared {
             },
             Way::InTask if compress == Compress::Always => self.send(Outgoing::Raw(message)),
             Way::InTask => {
-                metrics::counter!("sockeye_plain_for_window_total").increment(1);
+                plain_for_window.set(plain_for_window.get() + 1);
                 self.send(Outgoing::Frame(plain))
             }
         }

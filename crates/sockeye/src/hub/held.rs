@@ -6,7 +6,7 @@ use indexmap::IndexSet;
 
 use super::{
     Hub,
-    presence::State,
+    presence::{Ended, State},
     topic::{Kind, Named, Topic},
 };
 use crate::socket::Shared;
@@ -56,10 +56,21 @@ impl Held {
         // The lock is held until all is done, so that nobody subscribes it in between.
         let mut holdings = self.lock();
         let Some(topic) = holdings.topics.take(kind, name) else { return false };
-        let is_gone = hub(shared).topics_made().unsubscribe(&topic, shared);
+        hub(shared).topics_made().unsubscribe(&topic, shared);
+        // Before the topic, with which the code of others may go.
         drop(holdings);
-        on_left(hub(shared), &topic, is_gone);
         true
+    }
+
+    /// Leaves a room and is not present there any more; none if it was no member, else what is to be told.
+    pub(crate) fn leave(&self, shared: &Arc<Shared>, room: &str) -> Option<Ended> {
+        let mut holdings = self.lock();
+        let topic = holdings.topics.take(Kind::Room, room)?;
+        hub(shared).topics_made().unsubscribe(&topic, shared);
+        let presences = holdings.more.as_mut().map(|more| &mut more.presences);
+        let ended = presences.map(|presences| Ended::of(presences, room, shared.id));
+        drop(holdings);
+        Some(ended.unwrap_or_default())
     }
 
     pub(crate) fn has(&self, kind: Kind, name: &str) -> bool {
@@ -115,10 +126,8 @@ impl Held {
         let more = holdings.more.take().unwrap_or_default();
         drop(holdings);
         let hub = hub(shared);
-        let topics: Vec<_> = topics.iter().chain(&more.user).collect();
-        for topic in &topics {
-            let is_gone = hub.topics_made().unsubscribe(topic, shared);
-            on_left(hub, topic, is_gone);
+        for topic in topics.iter().chain(&more.user) {
+            hub.topics_made().unsubscribe(topic, shared);
         }
         for state in more.presences {
             state.on_end(hub, shared.id);
@@ -127,13 +136,6 @@ impl Held {
 
     fn lock(&self) -> MutexGuard<'_, Holdings> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A room that is gone takes with it what was to be announced in it.
-fn on_left(hub: &Hub, topic: &Topic, is_gone: bool) {
-    if is_gone && topic.kind() == Kind::Room {
-        hub.on_room_gone(topic.name());
     }
 }
 

@@ -258,13 +258,6 @@ impl Hub {
         &self.0.registry
     }
 
-    /// The last member of a room has left.
-    fn on_room_gone(&self, room: &str) {
-        if let Some(state) = self.0.presences.get().and_then(|presences| presences.find(room)) {
-            state.vanish_if_unused(self);
-        }
-    }
-
     fn topics_made(&self) -> &Topics {
         self.0.topics.get_or_init(Box::default)
     }

@@ -50,12 +50,11 @@ impl Room {
 
     /// Ends a membership, and with it the presence; false if there was none.
     pub fn leave(&self, socket: &Socket) -> bool {
-        let was_member = *socket.hub() == self.hub
-            && socket.0.held.unsubscribe(&socket.0, Kind::Room, &self.name);
-        if was_member {
-            self.presence().untrack(socket);
+        if *socket.hub() != self.hub {
+            return false;
         }
-        was_member
+        let ended = socket.0.held.leave(&socket.0, &self.name);
+        ended.map(|ended| ended.tell(&self.hub)).is_some()
     }
 
     /// Sends a message to all members; see [`Hub::publish`].
@@ -119,8 +118,11 @@ impl Room {
     /// [`HubOptions::announce_window`](super::HubOptions::announce_window), so that many who come at a
     /// time are one message.
     ///
-    /// It ends once nobody is present any more; so call it for whoever joins: again, it does no more than
-    /// put `encode` in the place of the one before.
+    /// It ends with the last member, so call it for whoever has joined: again, it does no more than put
+    /// `encode` in the place of the one before. False if the room has no members.
+    ///
+    /// Who has just joined may be told of somebody that it knows from a
+    /// [`list`](Presence::list) already: what is told is how it is, by key.
     ///
     /// ```
     /// # use sockeye::{Result, Session};
@@ -135,8 +137,8 @@ impl Room {
     pub fn announce<M: Into<Message<'static>>>(
         &self,
         encode: impl Fn(&PresenceDiff) -> Option<M> + Send + Sync + 'static,
-    ) {
+    ) -> bool {
         let encode = move |diff: &PresenceDiff| encode(diff).map(Into::into);
-        self.presence().announce(Arc::new(encode));
+        self.presence().announce(Arc::new(encode))
     }
 }

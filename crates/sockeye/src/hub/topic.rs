@@ -11,10 +11,10 @@ use std::{
 
 use indexmap::{Equivalent, IndexSet};
 
-use super::PublishReport;
+use super::{PublishReport, presence::Encode};
 use crate::{
-    Compress, Message,
-    encoded::{Form, Publication},
+    Compress, DropReason, Message, SendStatus,
+    encoded::{Form, Publication, count_plain_for_window},
     socket::Shared,
 };
 
@@ -31,20 +31,28 @@ pub(crate) enum Kind {
 pub(crate) struct Topic {
     kind: Kind,
     name: Box<str>,
-    /// How many messages were not queued for a subscriber.
+    /// How many messages subscribers did not get, as too much waited for them.
     dropped: AtomicU64,
     /// How many subscribers have a form, so that most publications need not ask for them.
     forms: AtomicUsize,
     subscribers: Mutex<Subscribers>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Subscribers {
     sockets: IndexSet<Subscriber>,
     /// In which compressed forms they take messages, and how many of them do.
     forms: Vec<(Form, usize)>,
+    /// How changes of presence are told to them.
+    encode: Option<Encode>,
     /// The last one has left, and the topic is not to be found any more.
     is_gone: bool,
+}
+
+impl fmt::Debug for Subscribers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(&self.sockets).finish()
+    }
 }
 
 /// A subscriber by its identity.
@@ -93,18 +101,31 @@ impl Topic {
             let forms: Vec<_> = self.lock().forms.iter().map(|(form, _)| *form).collect();
             publication.compress(&forms);
         }
-        let mut report = PublishReport::default();
+        let (mut report, mut overflowed) = (PublishReport::default(), 0);
         let subscribers = self.lock();
         for Subscriber(shared) in &subscribers.sockets {
             if except.is_none_or(|except| !std::ptr::eq(except, &raw const **shared)) {
-                report.count(shared.deliver_publication(&publication));
+                let status = shared.deliver_publication(&publication);
+                overflowed += u64::from(status == SendStatus::Dropped(DropReason::Overflow));
+                report.count(status);
             }
         }
         drop(subscribers);
-        if report.dropped > 0 {
-            self.dropped.fetch_add(report.dropped as u64, Ordering::Relaxed);
+        if overflowed > 0 {
+            self.dropped.fetch_add(overflowed, Ordering::Relaxed);
         }
+        count_plain_for_window(publication.plain_for_window.get());
         report
+    }
+
+    /// How changes of presence are told to the subscribers.
+    pub(crate) fn encode(&self) -> Option<Encode> {
+        self.lock().encode.clone()
+    }
+
+    /// Says how; gives what was said before.
+    pub(crate) fn set_encode(&self, encode: Encode) -> Option<Encode> {
+        self.lock().encode.replace(encode)
     }
 
     /// False if the topic is gone, and has to be looked up anew.
@@ -128,7 +149,7 @@ impl Topic {
     /// True if it was the last one, and the topic is gone.
     fn remove(&self, shared: &Arc<Shared>) -> bool {
         let mut subscribers = self.lock();
-        let Subscribers { sockets, forms, is_gone } = &mut *subscribers;
+        let Subscribers { sockets, forms, is_gone, .. } = &mut *subscribers;
         if sockets.swap_remove(&Subscriber(shared.clone()))
             && let Some(form) = shared.form()
         {
@@ -186,13 +207,11 @@ impl Topics {
         }
     }
 
-    /// Removes a subscriber, and the topic with the last one: true if that is what it was.
-    pub(crate) fn unsubscribe(&self, topic: &Arc<Topic>, shared: &Arc<Shared>) -> bool {
-        let is_gone = topic.remove(shared);
-        if is_gone {
+    /// Removes a subscriber, and the topic with the last one.
+    pub(crate) fn unsubscribe(&self, topic: &Arc<Topic>, shared: &Arc<Shared>) {
+        if topic.remove(shared) {
             self.forget(topic);
         }
-        is_gone
     }
 
     /// The names of all of a kind.

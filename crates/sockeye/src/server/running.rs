@@ -99,7 +99,7 @@ impl Running {
             }
             running
         });
-        for socket in self.served.stop(&self.hub) {
+        for socket in self.served.stop() {
             socket.close(CloseCode::AWAY, "the server is shutting down");
         }
         let ended = tokio::time::timeout(deadline, async {
@@ -138,7 +138,7 @@ impl Running {
     }
 
     fn cut(&self, deadline: Duration) -> ShutdownError {
-        let sockets = self.served.stop(&self.hub);
+        let sockets = self.served.stop();
         for socket in &sockets {
             socket.0.outbox.terminate(signal::TERMINATE | signal::ABANDON);
         }

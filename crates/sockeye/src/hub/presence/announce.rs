@@ -1,12 +1,11 @@
 //! Changes of presence as messages to the members of the room.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
-use indexmap::IndexMap;
 use sockeye_proto::Message;
 use tokio::runtime::Handle;
 
-use super::{PresenceDiff, PresenceKey, Present, state::State};
+use super::{PresenceDiff, state::State};
 use crate::{
     Compress,
     hub::{Hub, topic::Kind},
@@ -15,54 +14,50 @@ use crate::{
 /// Makes a message of a change.
 pub(crate) type Encode = Arc<dyn Fn(&PresenceDiff) -> Option<Message<'static>> + Send + Sync>;
 
-/// What the members of a room are still to be told.
-pub(crate) struct Announcing {
-    pub(crate) encode: Encode,
-    /// Who has changed since the last announcement, and what was known of them then.
-    pub(crate) pending: IndexMap<PresenceKey, Option<Present>>,
-    /// Somebody waits for the end of the window.
-    pub(crate) is_scheduled: bool,
-}
-
-impl Announcing {
-    pub(crate) fn new(encode: Encode) -> Self {
-        Self { encode, pending: IndexMap::new(), is_scheduled: false }
-    }
-}
-
-impl fmt::Debug for Announcing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Announcing").field("pending", &self.pending).finish_non_exhaustive()
-    }
-}
-
-/// Announces what has changed at the end of the window.
+/// Announces what has changed at the end of the window, and what changes meanwhile at the end of the
+/// next: one after the other.
 pub(crate) fn schedule(hub: &Hub, state: Arc<State>) {
-    let scheduled = Scheduled { state, is_due: false };
-    let Ok(runtime) = Handle::try_current() else { return };
-    let hub = hub.clone();
-    runtime.spawn(async move {
-        let mut scheduled = scheduled;
-        tokio::time::sleep(hub.options().announce_window).await;
-        scheduled.is_due = true;
-        let Some((encode, diff)) = scheduled.state.take_announcement(true) else { return };
-        if let Some(message) = encode(&diff) {
-            let room = scheduled.state.room();
-            hub.publish_to(Kind::Room, room, &message, Compress::Auto, None);
-        }
-    });
+    let scheduled = Scheduled { hub: hub.clone(), state, is_over: false };
+    // Without a runtime nobody waits, and the next change is told with this one.
+    if let Ok(runtime) = Handle::try_current() {
+        runtime.spawn(scheduled.run());
+    }
 }
 
-/// Dropped too early, with its runtime, it leaves the announcement to the next change.
+/// The task that waits for the end of the window.
 struct Scheduled {
+    hub: Hub,
     state: Arc<State>,
-    is_due: bool,
+    /// Nobody counts on it any more.
+    is_over: bool,
+}
+
+impl Scheduled {
+    async fn run(mut self) {
+        loop {
+            tokio::time::sleep(self.hub.options().announce_window).await;
+            // The members first: what is told is not for those of another room of the name, later.
+            let room = self.hub.find(Kind::Room, self.state.room());
+            let encode = room.as_ref().and_then(|room| room.encode());
+            let (Some(room), Some(encode)) = (room, encode) else {
+                self.state.end_announcement(false);
+                break;
+            };
+            let Some(diff) = self.state.take_announcement() else { break };
+            if let Some(message) = encode(&diff) {
+                room.publish(&message, Compress::Auto, None);
+            }
+        }
+        self.is_over = true;
+    }
 }
 
 impl Drop for Scheduled {
     fn drop(&mut self) {
-        if !self.is_due {
-            self.state.take_announcement(false);
+        if !self.is_over {
+            // Its runtime has ended, or `encode` has panicked.
+            self.state.end_announcement(true);
         }
+        self.state.vanish_if_unused(&self.hub);
     }
 }

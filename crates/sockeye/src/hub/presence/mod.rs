@@ -15,7 +15,7 @@ pub(crate) use self::{
     announce::Encode,
     state::{Presences, State},
 };
-use super::Hub;
+use super::{Hub, topic::Kind};
 use crate::Socket;
 
 /// Who is present in a [`Room`](super::Room), with what is to be known of them, from
@@ -124,7 +124,7 @@ impl Presence {
                 (None, true) => None,
                 (Some(state), _) => state.put(id, user, meta),
                 (None, false) => loop {
-                    let state = self.hub.presences().find_or_make(&self.room);
+                    let state = self.hub.presences().find_or_make(&self.hub, &self.room);
                     if let Some(told) = state.put(id, user.clone(), meta.clone()) {
                         presences.push(state);
                         break Some(told);
@@ -138,15 +138,11 @@ impl Presence {
 
     /// Ends the presence of a connection; false if there was none.
     pub fn untrack(&self, socket: &Socket) -> bool {
-        let ended = socket.0.held.with_presences(|presences| {
-            let place = presences.iter().position(|state| *state.room() == *self.room)?;
-            let state = presences.swap_remove(place);
-            Some((state.remove(socket.id()), state))
-        });
-        let Some((told, state)) = ended.flatten() else { return false };
-        told.tell(&self.hub);
-        state.vanish_if_unused(&self.hub);
-        true
+        if *socket.hub() != self.hub {
+            return false;
+        }
+        let of = |presences: &mut Vec<_>| Ended::of(presences, &self.room, socket.id());
+        socket.0.held.with_presences(of).is_some_and(|ended| ended.tell(&self.hub))
     }
 
     /// All who are present.
@@ -165,7 +161,7 @@ impl Presence {
     /// All who are present, and each change from then on, none left out and none twice.
     pub fn watch(&self) -> PresenceWatch {
         loop {
-            let state = self.hub.presences().find_or_make(&self.room);
+            let state = self.hub.presences().find_or_make(&self.hub, &self.room);
             if let Some((key, snapshot)) = state.watch() {
                 return PresenceWatch::new(self.hub.clone(), state, key, snapshot);
             }
@@ -173,14 +169,39 @@ impl Presence {
         }
     }
 
-    pub(super) fn announce(&self, encode: Encode) {
-        loop {
-            let state = self.hub.presences().find_or_make(&self.room);
-            if state.announce(encode.clone()) {
-                return;
-            }
-            self.hub.presences().forget(&state);
+    /// Tells the members of the room from now on; false if there are none.
+    pub(super) fn announce(&self, encode: Encode) -> bool {
+        let Some(room) = self.hub.find(Kind::Room, &self.room) else { return false };
+        let is_first = room.set_encode(encode).is_none();
+        if is_first && let Some(state) = self.hub.presences().find(&self.room) {
+            state.begin_announcing();
         }
+        true
+    }
+}
+
+/// A presence that has ended, of which others are to be told.
+#[derive(Default)]
+#[must_use = "to tell them"]
+pub(crate) struct Ended(Option<(Arc<State>, Told)>);
+
+impl Ended {
+    /// Ends the presence of a connection in a room, if that is among these.
+    pub(crate) fn of(presences: &mut Vec<Arc<State>>, room: &str, connection: Uuid) -> Self {
+        let place = presences.iter().position(|state| *state.room() == *room);
+        Self(place.map(|place| {
+            let state = presences.swap_remove(place);
+            let told = state.remove(connection);
+            (state, told)
+        }))
+    }
+
+    /// Tells of it; false if there was none.
+    pub(crate) fn tell(self, hub: &Hub) -> bool {
+        let Some((state, told)) = self.0 else { return false };
+        told.tell(hub);
+        state.vanish_if_unused(hub);
+        true
     }
 }
 

@@ -3,7 +3,10 @@
 use std::{
     collections::{HashMap, VecDeque},
     mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -14,10 +17,7 @@ use slab::Slab;
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
-use super::{
-    PresenceChange, PresenceDiff, PresenceKey, PresenceSnapshot, Present, Told,
-    announce::{Announcing, Encode},
-};
+use super::{PresenceChange, PresenceDiff, PresenceKey, PresenceSnapshot, Present, Told};
 use crate::hub::{Hub, topic::Kind};
 
 /// How many changes a watcher may be behind before it starts anew from a snapshot.
@@ -25,7 +25,11 @@ const MOST_BEHIND: usize = 64;
 
 /// Who is present in all rooms.
 #[derive(Debug, Default)]
-pub(crate) struct Presences(Mutex<HashMap<Box<str>, Arc<State>>>);
+pub(crate) struct Presences {
+    states: Mutex<HashMap<Box<str>, Arc<State>>>,
+    /// The highest version of those that are gone, so that a room's never goes back.
+    versions: AtomicU64,
+}
 
 /// Who is present in a room. The lock comes behind that of what a connection holds.
 #[derive(Debug)]
@@ -41,7 +45,7 @@ struct Inner {
     keys: HashMap<Uuid, PresenceKey>,
     version: u64,
     watchers: Slab<Watcher>,
-    announcing: Option<Announcing>,
+    pending: Pending,
     /// Nobody needs it, and it is not to be found any more.
     is_gone: bool,
 }
@@ -52,6 +56,16 @@ struct Tracked {
     meta: Value,
     /// The connection has ended, and may yet come back as another.
     is_leaving: bool,
+}
+
+/// What the members of the room are still to be told.
+#[derive(Debug, Default)]
+struct Pending {
+    is_on: bool,
+    /// Who has changed since the last announcement, and what was known of them then.
+    changes: IndexMap<PresenceKey, Option<Present>>,
+    /// Somebody waits to tell them.
+    is_scheduled: bool,
 }
 
 #[derive(Debug, Default)]
@@ -66,12 +80,18 @@ impl Presences {
         self.lock().get(room).cloned()
     }
 
-    pub(crate) fn find_or_make(&self, room: &str) -> Arc<State> {
+    pub(crate) fn find_or_make(&self, hub: &Hub, room: &str) -> Arc<State> {
         let mut states = self.lock();
         if let Some(state) = states.get(room) {
             return state.clone();
         }
-        let state = Arc::new(State { room: room.into(), inner: Mutex::default() });
+        // Within the lock: who says later that it is to be announced finds it.
+        let topic = hub.find(Kind::Room, room);
+        let is_on = topic.is_some_and(|topic| topic.encode().is_some());
+        let pending = Pending { is_on, ..Pending::default() };
+        let version = self.versions.load(Ordering::Relaxed);
+        let inner = Mutex::new(Inner { pending, version, ..Inner::default() });
+        let state = Arc::new(State { room: room.into(), inner });
         states.insert(room.into(), state.clone());
         state
     }
@@ -88,7 +108,7 @@ impl Presences {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Box<str>, Arc<State>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -193,42 +213,45 @@ impl State {
         }
     }
 
-    /// Sets how changes are told to the members; false if this is gone.
-    pub(crate) fn announce(&self, encode: Encode) -> bool {
+    /// From now on changes are kept for the members of the room.
+    pub(crate) fn begin_announcing(&self) {
         let mut inner = self.lock();
-        if !inner.is_gone {
-            match &mut inner.announcing {
-                Some(announcing) => announcing.encode = encode,
-                none => *none = Some(Announcing::new(encode)),
-            }
-        }
-        !inner.is_gone
+        inner.pending.is_on = true;
+        // Those before are not for those who are members now.
+        inner.pending.changes.clear();
     }
 
-    /// What is to be announced by now, and by whom; `false` says that it will not be, this time.
-    pub(crate) fn take_announcement(&self, is_due: bool) -> Option<(Encode, PresenceDiff)> {
+    /// What the members are to be told by now; none if that is nothing, and then nobody waits to tell
+    /// them any more.
+    pub(crate) fn take_announcement(&self) -> Option<PresenceDiff> {
         let mut inner = self.lock();
-        let announcing = inner.announcing.as_mut()?;
-        announcing.is_scheduled = false;
-        if !is_due {
-            return None;
-        }
-        let (encode, pending) = (announcing.encode.clone(), mem::take(&mut announcing.pending));
         let mut diff = PresenceDiff { version: inner.version, ..PresenceDiff::default() };
-        for (key, before) in pending {
+        for (key, before) in mem::take(&mut inner.pending.changes) {
             let after = inner.present(&key);
             diff.add(before, after);
         }
-        (!diff.is_empty()).then_some((encode, diff))
+        inner.pending.is_scheduled = !diff.is_empty();
+        (!diff.is_empty()).then_some(diff)
     }
 
-    /// It goes when nobody is present and nobody watches, and no member wants to be told.
-    pub(crate) fn vanish_if_unused(self: &Arc<Self>, hub: &Hub) {
-        let has_members = hub.find(Kind::Room, &self.room).is_some();
+    /// Nobody waits to tell the members any more, and if there are none, nothing is kept for them.
+    pub(crate) fn end_announcement(&self, has_members: bool) {
         let mut inner = self.lock();
-        let is_told = has_members && inner.announcing.is_some();
-        if inner.entries.is_empty() && inner.watchers.is_empty() && !is_told {
+        inner.pending.is_scheduled = false;
+        if !has_members {
+            inner.pending.is_on = false;
+            inner.pending.changes.clear();
+        }
+    }
+
+    /// It goes when nobody is present, nobody watches, and nothing is about to be told.
+    pub(crate) fn vanish_if_unused(self: &Arc<Self>, hub: &Hub) {
+        let mut inner = self.lock();
+        let is_used =
+            !inner.entries.is_empty() || !inner.watchers.is_empty() || inner.pending.is_scheduled;
+        if !is_used {
             inner.is_gone = true;
+            hub.presences().versions.fetch_max(inner.version, Ordering::Relaxed);
             drop(inner);
             hub.presences().forget(self);
         }
@@ -269,9 +292,9 @@ impl Inner {
         }
         self.version += 1;
         let mut told = Told::default();
-        if let Some(announcing) = &mut self.announcing {
-            announcing.pending.entry(key).or_insert_with(|| before.clone());
-            if !mem::replace(&mut announcing.is_scheduled, true) {
+        if self.pending.is_on {
+            self.pending.changes.entry(key).or_insert_with(|| before.clone());
+            if !mem::replace(&mut self.pending.is_scheduled, true) {
                 told.announce = Some(state.clone());
             }
         }
