@@ -150,7 +150,9 @@ pub trait Handler: Send + Sync + 'static {
     }
 
     /// The connection has ended. Called once, last, whatever way it ended, but not when the whole
-    /// runtime is dropped: what must be given up even then belongs into the `Drop` of the data.
+    /// runtime is dropped: what must be given up even then belongs into the `Drop` of the data. It is
+    /// still subscribed, a member and present in its hub, to say goodbye there; that ends behind this, or
+    /// with the runtime.
     ///
     /// # Errors
     ///

@@ -29,6 +29,8 @@
 //!   plain closures.
 //! - [`Session`] is one connection as its handler sees it, with data of its own.
 //! - [`Socket`] is the same connection for everyone else: a cheap clone that sends, closes and waits.
+//! - [`Hub`] is where connections meet: what is published to a topic, a [`Room`] or a [`User`] reaches all
+//!   who belong there, from a handler as from any axum route; and who is there is known ([`Presence`]).
 //! - [`WebSocket`] is a connection as a loop, `while let Some(message) = ws.recv().await?`, for those who
 //!   prefer one: on the server by the route [`accept`], on the other end from [`Client::connect`].
 //! - [`Server`] listens, and shuts down in order. [`ws`] is the route alone, for any
@@ -36,6 +38,7 @@
 //! - [`Config`] holds the limits and deadlines of a route. Its defaults are safe on the open internet:
 //!   messages of 1 MiB at most, pages of the same origin only, dead peers found within a minute,
 //!   slow ones disconnected before they cost more than 1 MiB.
+//! - [`Compression`] turns permessage-deflate on for a route; it is off by default.
 //! - [`testing`] runs a handler against a peer in memory.
 //!
 //! # What you can rely on
@@ -43,6 +46,8 @@
 //! - [`open`](Handler::open) is called once, before any message, and [`close`](Handler::close) once,
 //!   after the last. The messages of a connection come one after another, in order.
 //! - [`send`](Socket::send) never waits, and says what became of the message.
+//! - All subscribers of a topic see its messages in one order, and a [`PublishReport`] says truly how many
+//!   get one. What a connection holds in its hub goes with it, however it ends.
 //! - A handler that takes long delays nobody but its own next message: pings are answered meanwhile.
 //! - A handler that fails or panics loses its own connection, and no other.
 //! - A request is refused before it becomes a connection, with a status and a reason.
