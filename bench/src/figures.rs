@@ -12,7 +12,7 @@ pub(crate) type Samples = BTreeMap<Contender, Vec<f64>>;
 /// A figure of each server, and the ratios that there are targets for.
 #[derive(Debug, Serialize)]
 pub(crate) struct Row {
-    work: &'static str,
+    work: String,
     unit: Unit,
     servers: Vec<Figure>,
     /// None if only sockeye was measured.
@@ -25,6 +25,8 @@ pub(crate) enum Unit {
     Nanoseconds,
     #[serde(rename = "bytes of memory per connection")]
     Bytes,
+    #[serde(rename = "bytes of an answer on the wire")]
+    OnTheWire,
 }
 
 #[derive(Debug, Serialize)]
@@ -41,7 +43,16 @@ struct Ratios {
     /// The peer with the lowest median.
     best_peer: &'static str,
     handler_to_best_peer: Spread,
-    loop_to_handler: Spread,
+    /// None in a row without the loop.
+    loop_to_handler: Option<Spread>,
+}
+
+/// Two ways to do a thing, side by side in each round.
+#[derive(Debug, Serialize)]
+pub(crate) struct Comparison {
+    what: String,
+    server: &'static str,
+    result: Spread,
 }
 
 /// What came of several rounds.
@@ -64,7 +75,7 @@ impl Row {
         |---|---|---|---|";
 
     /// There are samples of the `Handler`, and as many of each other that has some.
-    pub(crate) fn new(work: &'static str, unit: Unit, samples: Samples) -> Self {
+    pub(crate) fn new(work: impl Into<String>, unit: Unit, samples: &Samples) -> Self {
         let handler = &samples[&Contender::Sockeye];
         let figure = |(contender, samples): (&Contender, &Vec<f64>)| Figure {
             server: contender.name(),
@@ -73,12 +84,18 @@ impl Row {
             samples: samples.clone(),
         };
         let servers = samples.iter().map(figure).collect();
-        Self { work, unit, servers, ratios: Ratios::new(&samples) }
+        // What a message is compressed to is a matter of level and window, and told beside its cost.
+        let ratios = match unit {
+            Unit::Nanoseconds | Unit::Bytes => Ratios::new(samples),
+            Unit::OnTheWire => None,
+        };
+        Self { work: work.into(), unit, servers, ratios }
     }
 
     pub(crate) fn ratios(&self) -> Option<String> {
         let Ratios { best_peer, handler_to_best_peer, loop_to_handler } = self.ratios.as_ref()?;
-        let work = self.work;
+        let work = &self.work;
+        let loop_to_handler = loop_to_handler.map_or_else(String::new, |spread| spread.to_string());
         Some(format!("| {work} | {handler_to_best_peer} | {best_peer} | {loop_to_handler} |"))
     }
 }
@@ -89,6 +106,7 @@ impl fmt::Display for Row {
         let unit = match self.unit {
             Unit::Nanoseconds => "ns",
             Unit::Bytes => "B",
+            Unit::OnTheWire => "B on the wire",
         };
         for Figure { server, spread, to_handler, .. } in &self.servers {
             writeln!(f, "| {}, {unit} | {server} | {spread:.0} | {to_handler} |", self.work)?;
@@ -106,8 +124,44 @@ impl Ratios {
         Some(Self {
             best_peer: peer.name(),
             handler_to_best_peer: Spread::of_ratio(handler, best),
-            loop_to_handler: Spread::of_ratio(samples.get(&Contender::SockeyeLoop)?, handler),
+            loop_to_handler: samples
+                .get(&Contender::SockeyeLoop)
+                .map(|samples| Spread::of_ratio(samples, handler)),
         })
+    }
+}
+
+impl Comparison {
+    /// The header over the lines.
+    pub(crate) const HEADER: &str = "\
+        | what | server | median (lowest to highest) |\n\
+        |---|---|---|";
+
+    /// How many times as much the one is as the other, for each server that did both.
+    pub(crate) fn ratio(what: &str, one: &Samples, other: &Samples) -> Vec<Self> {
+        Self::of(what, one, other, |one, other| one / other)
+    }
+
+    /// How much more the one is than the other.
+    pub(crate) fn difference(what: &str, one: &Samples, other: &Samples) -> Vec<Self> {
+        Self::of(what, one, other, |one, other| one - other)
+    }
+
+    fn of(what: &str, one: &Samples, other: &Samples, compare: fn(f64, f64) -> f64) -> Vec<Self> {
+        let both = one.iter().filter_map(|(contender, one)| {
+            let other = other.get(contender)?;
+            let results: Vec<_> =
+                one.iter().zip(other).map(|(one, other)| compare(*one, *other)).collect();
+            Some((contender.name(), Spread::of(&results)))
+        });
+        both.map(|(server, result)| Self { what: what.to_owned(), server, result }).collect()
+    }
+}
+
+impl fmt::Display for Comparison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { what, server, result } = self;
+        write!(f, "| {what} | {server} | {result:.1} |")
     }
 }
 
@@ -152,7 +206,7 @@ mod tests {
         let expected = Ratios {
             best_peer: "fastwebsockets",
             handler_to_best_peer: Spread { median: 0.8, lowest: 0.5, highest: 1.0 },
-            loop_to_handler: Spread { median: 1.2, lowest: 1.1, highest: 1.5 },
+            loop_to_handler: Some(Spread { median: 1.2, lowest: 1.1, highest: 1.5 }),
         };
         assert_eq!(Ratios::new(&samples), Some(expected));
     }

@@ -1,8 +1,11 @@
 //! The load: clients that send prepared frames and count what comes back.
 
-use std::time::{Duration, Instant};
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
-use sockeye_proto::{Message, Role, outbound};
+use sockeye_proto::{Message, Role, deflate::Offer, outbound};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -10,7 +13,10 @@ use tokio::{
     time::timeout,
 };
 
-use crate::Result;
+use crate::{
+    Result,
+    serve::{Compression, Expected},
+};
 
 /// One row of the comparison.
 #[derive(Clone, Copy, Debug)]
@@ -24,23 +30,46 @@ pub(crate) struct Work {
     pub(crate) in_flight: usize,
 }
 
+impl Work {
+    pub(crate) fn expected(self) -> Expected {
+        Expected { size: self.size, in_flight: self.in_flight, compression: Compression::Off }
+    }
+}
+
 /// Opens a connection to an echo server.
 pub(crate) async fn connect(port: u16, path: &str) -> Result<TcpStream> {
+    let (tcp, _) = open(port, path, None).await?;
+    Ok(tcp)
+}
+
+/// Opens a connection and gives it with what was answered to the offer.
+pub(crate) async fn open(
+    port: u16,
+    path: &str,
+    offer: Option<Offer>,
+) -> Result<(TcpStream, Option<String>)> {
     let mut tcp = TcpStream::connect(("127.0.0.1", port)).await?;
     tcp.set_nodelay(true)?;
+    let offer = offer.map(|offer| format!("Sec-WebSocket-Extensions: {offer}\r\n"));
     let request = format!(
         "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-                   Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+                   Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\
+                   {}\r\n",
+        offer.unwrap_or_default()
     );
     tcp.write_all(request.as_bytes()).await?;
     let mut answer = Vec::new();
     while !answer.ends_with(b"\r\n\r\n") {
         answer.push(timeout(Duration::from_secs(10), tcp.read_u8()).await??);
     }
-    if !answer.starts_with(b"HTTP/1.1 101 ") {
+    let answer = String::from_utf8(answer)?;
+    if !answer.starts_with("HTTP/1.1 101 ") {
         return Err("the server did not upgrade".into());
     }
-    Ok(tcp)
+    let mut headers = answer.lines().filter_map(|line| line.split_once(": "));
+    let extensions =
+        headers.find(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-extensions"));
+    Ok((tcp, extensions.map(|(_, value)| value.to_owned())))
 }
 
 /// Opens many connections.
@@ -72,27 +101,28 @@ pub(crate) async fn echo(
     length: Duration,
 ) -> Result<(Vec<TcpStream>, usize)> {
     let end = Instant::now() + length;
-    let mut tasks = JoinSet::new();
-    for connection in connections {
-        tasks.spawn(echo_one(connection, work, end));
-    }
-    let mut awake = JoinSet::new();
-    awake.spawn(stay_awake());
-    let mut connections = Vec::with_capacity(work.connections);
-    let mut messages = 0;
-    while let Some(echoed) = tasks.join_next().await {
-        let (connection, count) = echoed??;
-        connections.push(connection);
-        messages += count;
-    }
-    Ok((connections, messages))
+    let clients = connections.into_iter().map(|connection| echo_one(connection, work, end));
+    let (connections, counts): (_, Vec<_>) = side_by_side(clients).await?.into_iter().unzip();
+    Ok((connections, counts.into_iter().sum()))
 }
 
-async fn echo_one(
-    mut tcp: TcpStream,
-    work: Work,
-    end: Instant,
-) -> std::io::Result<(TcpStream, usize)> {
+/// Lets clients run side by side until all are done, without a pause.
+pub(crate) async fn side_by_side<C, T>(clients: impl Iterator<Item = C>) -> Result<Vec<T>>
+where
+    C: Future<Output = io::Result<T>> + Send + 'static,
+    T: Send + 'static,
+{
+    let mut tasks: JoinSet<_> = clients.collect();
+    let mut awake = JoinSet::new();
+    awake.spawn(stay_awake());
+    let mut done = Vec::with_capacity(tasks.len());
+    while let Some(client) = tasks.join_next().await {
+        done.push(client??);
+    }
+    Ok(done)
+}
+
+async fn echo_one(mut tcp: TcpStream, work: Work, end: Instant) -> io::Result<(TcpStream, usize)> {
     let payload = vec![b'a'; work.size];
     let message = match std::str::from_utf8(&payload) {
         Ok(text) if work.text => Message::from(text),
@@ -110,7 +140,7 @@ async fn echo_one(
         let (mut reader, mut writer) = tcp.split();
         tokio::try_join!(writer.write_all(&there), reader.read_exact(&mut received))?;
         if received != back {
-            return Err(std::io::Error::other("what came back is not what was sent"));
+            return Err(io::Error::other("what came back is not what was sent"));
         }
         messages += work.in_flight;
         if Instant::now() >= end {

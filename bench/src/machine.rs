@@ -1,10 +1,10 @@
 //! What a run was made on and with.
 
-use std::{fmt, fs};
+use std::{fmt, fs, process::Command};
 
 use serde::Serialize;
 
-use crate::Result;
+use crate::{Result, peers};
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Machine {
@@ -36,6 +36,8 @@ impl Machine {
                 ),
                 with("sockeye-bench", "fastwebsockets"),
                 with("sockeye-bench", "tokio"),
+                format!("ws {} with Node {}", package("ws").unwrap_or("unknown"), node()),
+                format!("bun {}", package("bun").unwrap_or("unknown")),
             ],
         })
     }
@@ -60,9 +62,24 @@ fn version(user: &str, name: &str) -> Option<&'static str> {
     several.map_or_else(|| package(name), |(_, listed)| Some(listed))?.split('"').next()
 }
 
+/// Only the rows with compression need it, so here it may be missing.
+fn node() -> String {
+    let output = Command::new("node").arg("--version").output();
+    let version = output.map_or_else(|_| Vec::new(), |output| output.stdout);
+    let version = String::from_utf8_lossy(&version);
+    if version.is_empty() { "missing".to_owned() } else { version.trim().to_owned() }
+}
+
+/// The version of a package of Node's.
+fn package(name: &str) -> Option<&'static str> {
+    let (_, package) = peers::LOCK.split_once(&format!("\"node_modules/{name}\": {{"))?;
+    let (_, version) = package.split_once("\"version\": \"")?;
+    version.split('"').next()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::version;
+    use super::{package, version};
 
     #[test]
     fn a_package_that_is_there_twice_has_the_version_of_its_user() {
@@ -74,5 +91,14 @@ mod tests {
         assert_eq!(version("axum", "tokio"), version("sockeye-bench", "tokio"));
         assert_eq!(version("sockeye-bench", "sockeye"), Some(env!("CARGO_PKG_VERSION")));
         assert_eq!(version("sockeye-bench", "sock"), None);
+    }
+
+    #[test]
+    fn a_package_of_nodes_has_the_version_that_was_asked_for() {
+        for name in ["ws", "bun"] {
+            let version = package(name).expect("it is in the lock file");
+            let asked = format!("\"{name}\": \"{version}\"");
+            assert!(include_str!("../peers/package.json").contains(&asked), "{asked}");
+        }
     }
 }

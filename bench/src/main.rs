@@ -7,9 +7,11 @@
 //! server is set up, and what the figures do not say, is in `README.md`.
 #![forbid(unsafe_code)]
 
+mod deflate;
 mod figures;
 mod load;
 mod machine;
+mod peers;
 mod process;
 mod report;
 mod serve;

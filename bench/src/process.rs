@@ -7,7 +7,10 @@ use std::{
     thread,
 };
 
-use crate::{Result, load::Work, serve::Contender};
+use crate::{
+    Result,
+    serve::{Contender, Expected},
+};
 
 /// A server in a process of its own, pinned to the first processor; ended when dropped.
 pub(crate) struct Process {
@@ -16,13 +19,11 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    pub(crate) fn start(contender: Contender, work: Work) -> Result<Self> {
+    pub(crate) fn start(contender: Contender, expected: Expected) -> Result<Self> {
         let mut child = Command::new("taskset")
             .args(["-c", "0"])
-            .arg(std::env::current_exe()?)
-            .args(["serve", contender.name()])
-            .args(["--size", &work.size.to_string()])
-            .args(["--in-flight", &work.in_flight.to_string()])
+            .args(contender.command()?)
+            .args(expected.arguments())
             .stdout(Stdio::piped())
             .spawn()
             .map_err(|error| format!("cannot start `taskset` (from util-linux): {error}"))?;

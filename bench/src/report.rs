@@ -1,16 +1,17 @@
 //! What is measured, and how it is told.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::Serialize;
+use sockeye_proto::deflate::Parameters;
 
 use crate::{
-    Cli, Result,
-    figures::{Row, Samples, Unit},
+    Cli, Result, deflate,
+    figures::{Comparison, Row, Samples, Unit},
     load::{self, Work},
     machine::Machine,
     process::{Awake, Process, pin_self},
-    serve::Contender,
+    serve::{Compression, Contender},
 };
 
 const ROWS: [Work; 7] = [
@@ -34,7 +35,17 @@ struct Report {
     rounds: usize,
     seconds: f64,
     idle: usize,
+    #[serde(flatten)]
+    results: Results,
+}
+
+/// What has been measured so far.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Results {
     rows: Vec<Row>,
+    comparisons: Vec<Comparison>,
+    /// What came of the handshakes, for each kind of row and each server.
+    agreed: BTreeMap<Compression, BTreeMap<&'static str, String>>,
 }
 
 /// Measures everything, prints tables, and writes JSON if asked.
@@ -42,46 +53,89 @@ pub(crate) fn run(cli: &Cli) -> Result {
     let machine = Machine::read()?;
     let (rounds, seconds, idle) = (cli.rounds.get(), cli.seconds, cli.idle);
     println!("{machine}- {rounds} rounds of {seconds} s; {idle} idle connections\n");
-    let rows = measure(cli)?;
-    println!("\n{}", Row::RATIOS);
-    for ratios in rows.iter().filter_map(Row::ratios) {
-        println!("{ratios}");
-    }
+    let results = measure(cli)?;
+    results.print();
     if let Some(path) = &cli.json {
-        let report = Report { machine, rounds, seconds, idle, rows };
+        let report = Report { machine, rounds, seconds, idle, results };
         std::fs::write(path, serde_json::to_string_pretty(&report)?)?;
     }
     Ok(())
 }
 
-fn measure(cli: &Cli) -> Result<Vec<Row>> {
+impl Results {
+    /// A run takes minutes, so each row is told at once.
+    pub(crate) fn tell(&mut self, row: Row) {
+        print!("{row}");
+        self.rows.push(row);
+    }
+
+    pub(crate) fn compare(&mut self, comparisons: Vec<Comparison>) {
+        self.comparisons.extend(comparisons);
+    }
+
+    /// A server has to agree to the same whenever it is offered the same.
+    pub(crate) fn on_agreed(
+        &mut self,
+        compression: Compression,
+        contender: Contender,
+        parameters: Parameters,
+    ) -> Result {
+        let of_kind = self.agreed.entry(compression).or_default();
+        let agreed = of_kind.entry(contender.name()).or_insert_with(|| parameters.to_string());
+        if *agreed != parameters.to_string() {
+            return Err(
+                format!("{} agreed on {agreed}, then {parameters}", contender.name()).into()
+            );
+        }
+        Ok(())
+    }
+
+    /// What follows once all rows are there.
+    fn print(&self) {
+        println!("\n{}", Row::RATIOS);
+        for ratios in self.rows.iter().filter_map(Row::ratios) {
+            println!("{ratios}");
+        }
+        if !self.comparisons.is_empty() {
+            println!("\n{}", Comparison::HEADER);
+        }
+        for comparison in &self.comparisons {
+            println!("{comparison}");
+        }
+        if !self.agreed.is_empty() {
+            println!("\n| rows | server | agreed on |\n|---|---|---|");
+        }
+        for (compression, servers) in &self.agreed {
+            for (server, parameters) in servers {
+                println!("| {} | {server} | `{parameters}` |", compression.name());
+            }
+        }
+    }
+}
+
+fn measure(cli: &Cli) -> Result<Results> {
     pin_self()?;
     let _awake = Awake::start()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let mut rows = Vec::new();
-    // A run takes minutes, so each row is told at once.
-    let mut tell = |row: Row| {
-        print!("{row}");
-        rows.push(row);
-    };
+    let mut results = Results::default();
     println!("{}", Row::FIGURES);
     for work in ROWS.into_iter().filter(|work| work.name.contains(&cli.only)) {
         let samples = runtime.block_on(cpu_per_message(cli, work))?;
-        tell(Row::new(work.name, Unit::Nanoseconds, samples));
+        results.tell(Row::new(work.name, Unit::Nanoseconds, &samples));
     }
     if "idle connection".contains(&cli.only) {
         let [fresh, used] = runtime.block_on(memory_per_connection(cli))?;
-        tell(Row::new("idle connection", Unit::Bytes, fresh));
-        tell(Row::new("idle connection that has echoed once", Unit::Bytes, used));
+        results.tell(Row::new("idle connection", Unit::Bytes, &fresh));
+        results.tell(Row::new("idle connection that has echoed once", Unit::Bytes, &used));
         let waiting = runtime.block_on(memory_per_waiting_handler(cli))?;
-        tell(Row::new("connection whose handler waits", Unit::Bytes, waiting));
+        results.tell(Row::new("connection whose handler waits", Unit::Bytes, &waiting));
     }
-    Ok(rows)
+    runtime.block_on(deflate::measure(cli, &mut results))?;
+    Ok(results)
 }
 
 /// Who comes when. Each round begins with another one, so that none always has the same place.
-fn turns(cli: &Cli) -> impl Iterator<Item = Contender> {
-    let all = Contender::ALL;
+pub(crate) fn turns(cli: &Cli, all: &'static [Contender]) -> impl Iterator<Item = Contender> {
     let place = move |round, turn| all[(round + turn) % all.len()];
     (0..cli.rounds.get()).flat_map(move |round| (0..all.len()).map(move |turn| place(round, turn)))
 }
@@ -89,8 +143,8 @@ fn turns(cli: &Cli) -> impl Iterator<Item = Contender> {
 async fn cpu_per_message(cli: &Cli, work: Work) -> Result<Samples> {
     let length = Duration::try_from_secs_f64(cli.seconds)?;
     let mut samples = Samples::new();
-    for contender in turns(cli) {
-        let server = Process::start(contender, work)?;
+    for contender in turns(cli, Contender::PLAIN) {
+        let server = Process::start(contender, work.expected())?;
         let connections = load::connect_many(server.port, "/", work.connections).await?;
         let (connections, _) = load::echo(connections, work, length / 10).await?; // warm up
         let before = server.cpu()?;
@@ -105,8 +159,8 @@ async fn cpu_per_message(cli: &Cli, work: Work) -> Result<Samples> {
 async fn memory_per_connection(cli: &Cli) -> Result<[Samples; 2]> {
     let once = row("", 64, cli.idle, 1);
     let mut samples = [Samples::new(), Samples::new()];
-    for contender in turns(cli) {
-        let server = Process::start(contender, once)?;
+    for contender in turns(cli, Contender::PLAIN) {
+        let server = Process::start(contender, once.expected())?;
         // What the first connection makes the process set up once is not the others'.
         let first = load::connect(server.port, "/").await?;
         let before = server.memory()?;
@@ -127,7 +181,7 @@ async fn memory_per_waiting_handler(cli: &Cli) -> Result<Samples> {
     let once = row("", 64, cli.idle, 1);
     let mut samples = Vec::new();
     for _ in 0..cli.rounds.get() {
-        let server = Process::start(Contender::Sockeye, once)?;
+        let server = Process::start(Contender::Sockeye, once.expected())?;
         let first = load::connect(server.port, "/").await?;
         let before = server.memory()?;
         let mut connections = load::connect_many(server.port, "/wait", cli.idle).await?;

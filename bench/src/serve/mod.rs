@@ -4,11 +4,13 @@ mod fastwebsockets;
 mod sockeye;
 mod tungstenite;
 
-use std::{io::Write, net::SocketAddr};
+use std::{ffi::OsString, io::Write, net::SocketAddr};
 
 use clap::{Args, ValueEnum};
+use serde::Serialize;
+use sockeye_proto::deflate::Level;
 
-use crate::Result;
+use crate::{Result, peers};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub(crate) enum Contender {
@@ -19,16 +21,32 @@ pub(crate) enum Contender {
     TokioTungstenite,
     Axum,
     Fastwebsockets,
+    /// The `Handler` at level 2, which makes answers as long as those of `ws`.
+    SockeyeLevel2,
+    /// The same at level 6, as long as those of Bun.
+    SockeyeLevel6,
+    /// Node's `ws`, a script.
+    Ws,
+    /// A script too.
+    Bun,
 }
 
 impl Contender {
-    pub(crate) const ALL: [Self; 5] = [
+    /// Those in the rows without compression.
+    pub(crate) const PLAIN: &[Self] = &[
         Self::Sockeye,
         Self::SockeyeLoop,
         Self::TokioTungstenite,
         Self::Axum,
         Self::Fastwebsockets,
     ];
+
+    /// Those in the rows with compression.
+    pub(crate) const COMPRESSING: &[Self] = &[Self::Sockeye, Self::Ws, Self::Bun];
+
+    /// The same and more, where what is compressed is also what is measured.
+    pub(crate) const AT_SEVERAL_LEVELS: &[Self] =
+        &[Self::Sockeye, Self::SockeyeLevel2, Self::SockeyeLevel6, Self::Ws, Self::Bun];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -37,11 +55,35 @@ impl Contender {
             Self::TokioTungstenite => "tokio-tungstenite",
             Self::Axum => "axum",
             Self::Fastwebsockets => "fastwebsockets",
+            Self::SockeyeLevel2 => "sockeye-level2",
+            Self::SockeyeLevel6 => "sockeye-level6",
+            Self::Ws => "ws",
+            Self::Bun => "bun",
         }
     }
 
     pub(crate) fn is_peer(self) -> bool {
-        !matches!(self, Self::Sockeye | Self::SockeyeLoop)
+        match self {
+            Self::Sockeye | Self::SockeyeLoop | Self::SockeyeLevel2 | Self::SockeyeLevel6 => false,
+            Self::TokioTungstenite | Self::Axum | Self::Fastwebsockets | Self::Ws | Self::Bun => {
+                true
+            }
+        }
+    }
+
+    /// The program, and what comes before the arguments that all are given.
+    pub(crate) fn command(self) -> Result<Vec<OsString>> {
+        Ok(match self {
+            // More threads for zlib only get into each other's way on one processor.
+            Self::Ws => vec![
+                "env".into(),
+                "UV_THREADPOOL_SIZE=1".into(),
+                "node".into(),
+                peers::directory()?.join("ws.mjs").into(),
+            ],
+            Self::Bun => vec![peers::bun()?.into(), peers::directory()?.join("bun.mjs").into()],
+            _ => vec![std::env::current_exe()?.into(), "serve".into(), self.name().into()],
+        })
     }
 }
 
@@ -55,6 +97,43 @@ pub(crate) struct Expected {
     /// How many messages are on their way at once, on each connection.
     #[arg(long, default_value_t = 1)]
     pub(crate) in_flight: usize,
+    /// What the server does about permessage-deflate.
+    #[arg(long, default_value = "off")]
+    pub(crate) compression: Compression,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Compression {
+    Off,
+    /// Each message by itself.
+    Shared,
+    /// With context takeover.
+    Dedicated,
+}
+
+impl Compression {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Shared => "shared",
+            Self::Dedicated => "dedicated",
+        }
+    }
+}
+
+impl Expected {
+    /// As arguments, as all servers take them.
+    pub(crate) fn arguments(self) -> [String; 6] {
+        [
+            "--size".to_owned(),
+            self.size.to_string(),
+            "--in-flight".to_owned(),
+            self.in_flight.to_string(),
+            "--compression".to_owned(),
+            self.compression.name().to_owned(),
+        ]
+    }
 }
 
 /// Serves on one thread and a port of the system's choice.
@@ -62,13 +141,20 @@ pub(crate) fn serve(contender: Contender, expected: Expected) -> Result {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         match contender {
-            Contender::Sockeye => sockeye::handler().await,
+            Contender::Sockeye => sockeye::handler(expected, Level::default()).await,
+            Contender::SockeyeLevel2 => sockeye::handler(expected, level(2)?).await,
+            Contender::SockeyeLevel6 => sockeye::handler(expected, level(6)?).await,
             Contender::SockeyeLoop => sockeye::websocket().await,
             Contender::TokioTungstenite => tungstenite::bare(expected).await,
             Contender::Axum => tungstenite::axum(expected).await,
             Contender::Fastwebsockets => fastwebsockets::serve(expected).await,
+            Contender::Ws | Contender::Bun => Err("this one is a script".into()),
         }
     })
+}
+
+fn level(level: u8) -> Result<Level> {
+    Level::new(level).ok_or_else(|| "there is no such level".into())
 }
 
 fn announce(address: SocketAddr) -> Result {

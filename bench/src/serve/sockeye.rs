@@ -1,12 +1,24 @@
 //! sockeye, in its two ways to be used.
 
-use sockeye::{Handler, Message, Server, Session};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::announce;
+use sockeye::{Config, Encoded, Handler, Message, Server, Session, Socket, deflate::Level};
+
+use super::{Compression, Expected, announce};
 use crate::Result;
 
-pub(super) async fn handler() -> Result {
-    run(Server::new().ws("/", Echo).ws("/wait", Wait)).await
+pub(super) async fn handler(expected: Expected, level: Level) -> Result {
+    let config =
+        Config::default().compression(expected.compression.into()).compression_level(level);
+    let receivers = Receivers::default();
+    let server = Server::new()
+        .config(config)
+        .ws("/", Echo)
+        .ws("/wait", Wait)
+        .ws("/receive", Receive(receivers.clone()))
+        .ws("/once", Once(receivers.clone()))
+        .ws("/each", Each(receivers));
+    run(server).await
 }
 
 pub(super) async fn websocket() -> Result {
@@ -46,6 +58,60 @@ impl Handler for Wait {
     async fn message(&self, session: &mut Session<()>, message: Message<'_>) -> sockeye::Result {
         std::future::pending::<()>().await;
         session.send(message);
+        Ok(())
+    }
+}
+
+impl From<Compression> for sockeye::Compression {
+    fn from(compression: Compression) -> Self {
+        match compression {
+            Compression::Off => Self::Off,
+            Compression::Shared => Self::Shared,
+            Compression::Dedicated => Self::dedicated(),
+        }
+    }
+}
+
+/// Who gets what is sent to all.
+type Receivers = Arc<Mutex<Vec<Socket>>>;
+
+struct Receive(Receivers);
+
+impl Handler for Receive {
+    type Data = ();
+
+    async fn open(&self, session: &mut Session<()>) -> sockeye::Result {
+        let mut receivers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        receivers.push(session.socket.clone());
+        Ok(())
+    }
+}
+
+/// Encodes what comes once, for all receivers.
+struct Once(Receivers);
+
+impl Handler for Once {
+    type Data = ();
+
+    async fn message(&self, _: &mut Session<()>, message: Message<'_>) -> sockeye::Result {
+        let encoded = Encoded::new(message);
+        for receiver in self.0.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            receiver.send_encoded(&encoded);
+        }
+        Ok(())
+    }
+}
+
+/// Sends what comes to all receivers, one after the other.
+struct Each(Receivers);
+
+impl Handler for Each {
+    type Data = ();
+
+    async fn message(&self, _: &mut Session<()>, message: Message<'_>) -> sockeye::Result {
+        for receiver in self.0.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            receiver.send(message.clone());
+        }
         Ok(())
     }
 }
