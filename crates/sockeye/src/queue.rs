@@ -304,7 +304,11 @@ impl Queue {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use sockeye_proto::{Message, Role, outbound};
+    use sockeye_proto::{
+        Limits, Mask, Message, OpCode, Role,
+        deflate::{Inflater, Parameters},
+        outbound,
+    };
 
     impl Queue {
         fn unwritten(&self) -> usize {
@@ -340,6 +344,146 @@ mod tests {
             lengths.push(header.payload_len);
         }
         lengths
+    }
+
+    /// How a frame gets into the queue.
+    #[derive(Clone, Copy, Debug)]
+    enum Entry {
+        Raw,
+        RawByReference,
+        Plain,
+        /// A server's alone, as a client has to mask a copy.
+        PlainByReference,
+        /// A frame that others get, too.
+        Whole,
+        Control,
+    }
+
+    fn entries() -> impl Strategy<Value = Vec<(Entry, Vec<u8>)>> {
+        let entry = prop_oneof![
+            3 => Just(Entry::Raw),
+            2 => Just(Entry::RawByReference),
+            1 => Just(Entry::Plain),
+            1 => Just(Entry::PlainByReference),
+            1 => Just(Entry::Whole),
+            1 => Just(Entry::Control),
+        ];
+        let payload = prop_oneof![
+            1 => prop::collection::vec(any::<u8>(), 0..300),
+            1 => prop::collection::vec(any::<u8>(), 0..20),
+            3 => (0usize..400, 0u8..5).prop_map(|(n, byte)| [b"to and fro", &vec![byte; n][..]].concat()),
+            1 => (65_000usize..66_000).prop_map(|n| vec![b'a'; n]),
+        ];
+        prop::collection::vec((entry, payload), 1..12)
+    }
+
+    /// Queues it; gives what is to be on the wire: the opcode, and the payload.
+    fn enqueue(
+        queue: &mut Queue,
+        role: &Role,
+        entry: Entry,
+        payload: &[u8],
+        raw: &mut usize,
+    ) -> (OpCode, Vec<u8>) {
+        let message = Message::from(payload);
+        match (entry, role) {
+            (Entry::Raw, _) => {
+                queue.push_raw(role, &message, true);
+                *raw += 1;
+            }
+            (Entry::RawByReference, _) => {
+                queue.push_raw(role, &message, false);
+                queue.push_shared(Bytes::copy_from_slice(payload));
+                *raw += 1;
+            }
+            (Entry::PlainByReference, Role::Server) => push(queue, payload, true),
+            (Entry::Whole, Role::Server) => {
+                let mut frame = Vec::new();
+                outbound::message(role, &message, &mut frame);
+                queue.push_shared(frame.into());
+            }
+            (Entry::Control, _) => {
+                let payload = &payload[..payload.len().min(125)];
+                outbound::control(role, OpCode::Pong, payload, queue.tail());
+                return (OpCode::Pong, payload.to_vec());
+            }
+            _ => outbound::message(role, &message, queue.tail()),
+        }
+        (OpCode::Binary, payload.to_vec())
+    }
+
+    /// The frames on the wire as the peer reads them, each with whether it was compressed.
+    fn read(mut wire: &[u8], role: &Role, receiving: &mut Context) -> Vec<(OpCode, Vec<u8>, bool)> {
+        let mut frames = Vec::new();
+        while !wire.is_empty() {
+            let (header, length) = Header::parse(wire).unwrap().unwrap();
+            assert_eq!(header.mask.is_some(), matches!(role, Role::Client { .. }));
+            let (frame, behind) = wire.split_at(length + header.payload_len as usize);
+            wire = behind;
+            let mut payload = frame[length..].to_vec();
+            if let Some(key) = header.mask {
+                Mask::new(key).apply(&mut payload);
+            }
+            if header.rsv1 {
+                let (limits, mut inflated) = (Limits::default(), Vec::new());
+                Inflater::new().inflate(&payload, receiving, &limits, &mut inflated).unwrap();
+                assert!(payload.len() < inflated.len());
+                payload = inflated;
+            }
+            frames.push((header.opcode, payload, header.rsv1));
+        }
+        frames
+    }
+
+    const CLIENT: Role = Role::Client { masking_key: || [1, 2, 3, 4] };
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+
+        /// Two queues, as the second one's frames refer to those of the first.
+        #[test]
+        fn compressed_frames_are_the_same_in_the_same_order(
+            queues in [entries(), entries()],
+            control in prop::option::of(0usize..125),
+            step in 1usize..5000,
+        ) {
+            for role in [Role::Server, CLIENT] {
+                let parameters = Parameters::default();
+                let mut sending = parameters.sending(&role);
+                let mut receiving = parameters.sending(&role);
+                for entries in &queues {
+                    let (mut queue, mut expected, mut raw) = (Queue::default(), Vec::new(), 0);
+                    for (entry, payload) in entries {
+                        expected.push(enqueue(&mut queue, &role, *entry, payload, &mut raw));
+                    }
+                    let mut first = 0;
+                    if let Some(length) = control {
+                        let mut ping = Vec::new();
+                        outbound::control(&role, OpCode::Ping, &vec![7; length], &mut ping);
+                        first = ping.len();
+                        queue.insert_next(ping);
+                        expected.insert(0, (OpCode::Ping, vec![7; length]));
+                    }
+                    prop_assert_eq!(queue.has_raw(), raw > 0);
+                    let mut compressed = queue.compressed(&role, Level::FASTEST, &mut sending);
+                    prop_assert!(!compressed.has_raw());
+                    prop_assert_eq!(compressed.unwritten() + compressed.saved(), queue.len());
+                    prop_assert_eq!(compressed.overhead(), queue.overhead());
+                    let mut wire = Vec::new();
+                    loop {
+                        prop_assert_eq!(compressed.has_control(), wire.len() < first);
+                        if compressed.is_written() {
+                            break;
+                        }
+                        write(&mut compressed, step, &mut wire);
+                    }
+                    let read = read(&wire, &role, &mut receiving);
+                    let got: Vec<_> = read.iter().map(|(o, p, _)| (*o, p.clone())).collect();
+                    prop_assert!(got == expected);
+                    prop_assert!(read.iter().filter(|(.., compressed)| *compressed).count() <= raw);
+                }
+            }
+        }
     }
 
     proptest! {
