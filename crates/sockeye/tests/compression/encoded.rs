@@ -1,0 +1,129 @@
+//! Does one message for many reach each of them in the form that it has agreed to?
+
+use sockeye::{Compress, Compression, Config, Encoded, SendStatus, Socket};
+
+use crate::{
+    bits,
+    content::{json, noise},
+    side::{Calls, OFFER, Side},
+    soon,
+    wire::{BINARY, TEXT, Wire},
+};
+
+/// Connections of all kinds, and whether each takes messages over.
+async fn everyone() -> Vec<(Socket, Calls, Wire, &'static str)> {
+    let dedicated = |window| Compression::Dedicated { window_bits: bits(window) };
+    let small = "permessage-deflate; server_max_window_bits=8";
+    let alone = "permessage-deflate; server_no_context_takeover; server_max_window_bits=10";
+    let sides = [
+        (Side::Server(Compression::Off, OFFER.into()), "plain"),
+        (Side::Server(Compression::Shared, "x-other".into()), "plain"),
+        (Side::Server(Compression::Shared, OFFER.into()), "shared"),
+        (Side::Server(Compression::Shared, small.into()), "shared"),
+        (Side::Server(Compression::Shared, alone.into()), "shared"),
+        (Side::Server(dedicated(12), alone.into()), "shared"),
+        (Side::Server(dedicated(12), OFFER.into()), "window"),
+        (Side::Server(dedicated(15), small.into()), "window"),
+        (Side::client(), "client"),
+        (Side::Client("permessage-deflate; client_no_context_takeover".into()), "client"),
+    ];
+    let mut everyone = Vec::new();
+    for (side, kind) in sides {
+        let (socket, calls, wire) = side.connect(Config::default(), 1 << 20, None).await;
+        assert_eq!(socket.compression().is_none(), kind == "plain", "{side:?}");
+        everyone.push((socket, calls, wire, kind));
+    }
+    everyone
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_receiver_gets_it_in_its_own_form() {
+    let mut everyone = everyone().await;
+    for round in 0..3 {
+        for length in [0, 10, 255, 256, 3000, 16_384, 50_000] {
+            for compress in [Compress::Auto, Compress::Always, Compress::Never] {
+                let text = json(round, length);
+                let news = Encoded::with(&*text, compress);
+                let random = Encoded::with(noise(length), compress);
+                for (socket, ..) in &everyone {
+                    assert_ne!(
+                        socket.send_encoded(&news),
+                        SendStatus::Dropped(sockeye::DropReason::Overflow)
+                    );
+                    socket.send_encoded(&random.clone());
+                }
+                for (.., wire, kind) in &mut everyone {
+                    let taken = soon(wire.recv()).await.expect("the connection lives");
+                    assert!((taken.opcode, taken.payload) == (TEXT, text.clone().into_bytes()));
+                    let is_wanted = match compress {
+                        Compress::Auto => length >= 256 && *kind != "window",
+                        Compress::Always => length >= 255,
+                        Compress::Never => false,
+                    };
+                    let is_compressed = is_wanted && *kind != "plain";
+                    // Some ten bytes are shorter in some windows, and not in others.
+                    if length != 10 || !is_wanted && compress != Compress::Always {
+                        let what = format!("{length} bytes, {compress:?}, {kind}");
+                        assert_eq!(taken.was_compressed, is_compressed, "{what}");
+                    }
+                    let taken = soon(wire.recv()).await.expect("the connection lives");
+                    assert!((taken.opcode, taken.payload) == (BINARY, noise(length)));
+                }
+            }
+        }
+    }
+}
+
+/// A window is taken over from message to message, whoever sends them, and in the order of the wire.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_several_tasks_send_at_once_inflates_in_the_order_of_the_wire() {
+    const TASKS: usize = 4;
+    const EACH: usize = 150;
+    let config = Config::default().outbox_limit(1 << 30).water_marks(1 << 30, 1 << 30);
+    let alone = "permessage-deflate; server_no_context_takeover; server_max_window_bits=9";
+    for side in [
+        Side::dedicated(),
+        Side::Server(Compression::Dedicated { window_bits: bits(15) }, OFFER.into()),
+        Side::Server(Compression::Shared, alone.into()),
+        Side::client(),
+    ] {
+        let (socket, _calls, mut wire) = side.connect(config.clone(), 3000, Some(1111)).await;
+        let payload = |task: usize, n: usize| {
+            let length = [40, 300, 2000, 17_000][(task + n) % 4];
+            match n % 5 {
+                0 => [&[task as u8, n as u8], &noise(length)[..]].concat(),
+                _ => [&[task as u8, n as u8], json(n, length).as_bytes()].concat(),
+            }
+        };
+        let shared: Vec<_> =
+            (0..EACH).map(|n| Encoded::with(payload(0, n), Compress::Always)).collect();
+        let mut tasks = Vec::new();
+        for task in 0..TASKS {
+            let (socket, shared) = (socket.clone(), shared.clone());
+            tasks.push(tokio::spawn(async move {
+                for (n, encoded) in shared.iter().enumerate() {
+                    let compress =
+                        [Compress::Auto, Compress::Always, Compress::Never][(task + n) % 3];
+                    match task {
+                        0 => socket.send_encoded(encoded),
+                        1 => socket.send_encoded(&Encoded::with(payload(1, n), compress)),
+                        2 => socket.send_with(payload(2, n), compress),
+                        _ => socket.send_with(&payload(task, n)[..], compress),
+                    };
+                    if n % 7 == task {
+                        tokio::task::yield_now().await;
+                    }
+                }
+            }));
+        }
+        let mut next = [0; TASKS];
+        for _ in 0..TASKS * EACH {
+            let recv = tokio::time::timeout(std::time::Duration::from_secs(60), wire.recv());
+            let taken = recv.await.expect("messages come").expect("the connection lives");
+            let task = usize::from(taken.payload[0]);
+            assert!(taken.payload == payload(task, next[task]), "{side:?}: of task {task}");
+            next[task] += 1;
+        }
+        assert_eq!(next, [EACH; TASKS]);
+    }
+}
