@@ -14,14 +14,24 @@ pub(crate) struct Usage {
     pub(crate) bytes: usize,
     /// How often memory was asked for.
     pub(crate) calls: usize,
+    /// The most bytes at once since the look before.
+    pub(crate) peak: usize,
 }
 
 static BLOCKS: AtomicUsize = AtomicUsize::new(0);
 static BYTES: AtomicUsize = AtomicUsize::new(0);
 static CALLS: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
 
 pub(crate) fn usage() -> Usage {
-    Usage { blocks: BLOCKS.load(Relaxed), bytes: BYTES.load(Relaxed), calls: CALLS.load(Relaxed) }
+    let (blocks, bytes, calls) = (BLOCKS.load(Relaxed), BYTES.load(Relaxed), CALLS.load(Relaxed));
+    Usage { blocks, bytes, calls, peak: PEAK.swap(bytes, Relaxed) }
+}
+
+fn add(bytes: usize) {
+    let now = BYTES.fetch_add(bytes, Relaxed) + bytes;
+    PEAK.fetch_max(now, Relaxed);
+    CALLS.fetch_add(1, Relaxed);
 }
 
 #[global_allocator]
@@ -34,8 +44,7 @@ struct Counting;
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         BLOCKS.fetch_add(1, Relaxed);
-        BYTES.fetch_add(layout.size(), Relaxed);
-        CALLS.fetch_add(1, Relaxed);
+        add(layout.size());
         // SAFETY: the caller's promises are passed on.
         unsafe { System.alloc(layout) }
     }
@@ -48,9 +57,8 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        BYTES.fetch_add(new_size, Relaxed);
+        add(new_size);
         BYTES.fetch_sub(layout.size(), Relaxed);
-        CALLS.fetch_add(1, Relaxed);
         // SAFETY: the caller's promises are passed on, and `pointer` came from `System`.
         unsafe { System.realloc(pointer, layout, new_size) }
     }
