@@ -2,7 +2,7 @@
 
 use futures_util::FutureExt;
 use proptest::prelude::*;
-use sockeye::{CloseCode, Compress, Config, DropReason, Limits, SendStatus};
+use sockeye::{CloseCode, Compress, Config, DropReason, Limits, SendStatus, Socket};
 
 use crate::{
     content::{Content, contents, json, noise},
@@ -165,12 +165,14 @@ async fn drain_is_called_once_for_each_time_that_backpressure_was_reported() {
 }
 
 /// What the peer gets in the end: whole messages from the first one on, then a close frame.
-async fn rest(wire: &mut Wire, sent: &[Vec<u8>]) -> (usize, u16) {
+async fn rest(socket: &Socket, wire: &mut Wire, sent: &[Vec<u8>]) -> (usize, u16) {
     let mut arrived = 0;
     loop {
         let taken = soon(wire.recv()).await.expect("a close frame is last");
         match taken.opcode {
             CLOSE => {
+                settle().await;
+                assert_eq!(socket.buffered(), 0, "all has left that will");
                 wire.send_control(CLOSE, &taken.payload).await;
                 return (arrived, u16::from_be_bytes([taken.payload[0], taken.payload[1]]));
             }
@@ -222,13 +224,36 @@ async fn a_peer_for_which_too_much_waits_gets_whole_messages_and_1013() {
                     "a hole in the stream"
                 );
                 settle().await;
-                let (arrived, code) = rest(&mut wire, &sent).await;
+                let (arrived, code) = rest(&socket, &mut wire, &sent).await;
                 assert_eq!(code, 1013, "{side:?}");
                 assert!(arrived < sent.len(), "{side:?}: the last one was refused");
                 let close = side::close(&mut calls).await;
                 assert_eq!((close.code, close.clean), (CloseCode::TRY_AGAIN, true), "{side:?}");
                 assert_eq!(socket.buffered(), 0);
             }
+        }
+    }
+}
+
+/// Where the pipe is full at the end of a frame, too, and nothing of it is left to be written.
+#[tokio::test(start_paused = true)]
+async fn an_overflow_at_any_byte_of_a_batch_gives_up_all_that_waited() {
+    for side in [Side::dedicated(), Side::client()] {
+        for pipe in 1..300 {
+            let config = Config::default().outbox_limit(3000);
+            let (socket, _calls, mut wire) = side.connect(config, pipe, None).await;
+            let mut sent: Vec<_> = (0..9).map(|n| json(n, 300).into_bytes()).collect();
+            for message in &sent {
+                socket.send(&message[..]);
+            }
+            settle().await;
+            sent.push(noise(3000));
+            let status = socket.send(noise(3000));
+            assert_eq!(status, SendStatus::Dropped(DropReason::Overflow), "{pipe}");
+            settle().await;
+            let (arrived, code) = rest(&socket, &mut wire, &sent).await;
+            assert_eq!(code, 1013);
+            assert!(arrived < 9, "{side:?}, {pipe}: the pipe took all");
         }
     }
 }
