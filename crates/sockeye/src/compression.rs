@@ -13,7 +13,6 @@ use crate::{
     budget::{self, Reserved},
     codec,
     encoded::Form,
-    pool::return_queue,
     queue::Queue,
 };
 
@@ -200,14 +199,17 @@ impl Deflate {
         })
     }
 
-    /// Compresses what waits for the connection's task to do so.
+    /// Compresses what waits for the connection's task to do so, or as much of it as one turn can bear.
     pub(crate) fn compress(&self, queue: Box<Queue>, role: &Role, config: &Config) -> Box<Queue> {
-        let mut windows = self.windows();
-        let Some(Windows { sending, .. }) = windows.as_deref_mut() else { return queue };
-        let compressed = queue.compressed(role, config.compression_level, sending);
-        drop(windows);
-        return_queue(queue);
-        compressed
+        let compressed = self
+            .windows()
+            .as_mut()
+            .map(|windows| queue.compressed(role, config.compression_level, &mut windows.sending));
+        // Without the lock: the end of a payload may run code of its owner.
+        match compressed {
+            Some((compressed, count)) => compressed.followed_by(queue, count),
+            None => queue,
+        }
     }
 
     /// Inflates a message that was received.

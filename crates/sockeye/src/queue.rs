@@ -9,10 +9,19 @@ use sockeye_proto::{
     outbound,
 };
 
-use crate::{codec, pool::take_queue};
+use crate::{
+    codec,
+    pool::{return_queue, take_queue},
+};
 
 /// What an entry by reference costs beside its payload, in bytes.
 pub(crate) const ENTRY_OVERHEAD: usize = 64;
+
+/// What is compressed in one turn: a message takes 1, and 1 for each [`COMPRESSED_UNIT`] of its bytes. So
+/// it is 128 messages or 128 KiB at most, or one message, and about a millisecond at level 1 with a
+/// window of 12 bits.
+const COMPRESSED_TURN: usize = 128;
+const COMPRESSED_UNIT: usize = 1024;
 
 /// A buffer that has grown beyond this is not kept for reuse.
 const KEPT_CAPACITY: usize = 64 * 1024;
@@ -28,6 +37,8 @@ pub(crate) struct Queue {
     has_raw: bool,
     /// By how many bytes it has become shorter since it was queued.
     saved: usize,
+    /// What comes behind it and is to be compressed in a later turn.
+    rest: Option<Box<Queue>>,
     /// Positions, counted from the first byte of the first chunk that is still here: up to where
     /// bytes are written, and the start of a frame at or before there.
     written: usize,
@@ -76,15 +87,27 @@ impl Queue {
         self.has_raw
     }
 
-    /// The same frames in the same order, those compressed that are to be and get shorter by it.
-    /// Nothing of it may be written yet.
-    pub(crate) fn compressed(&self, role: &Role, level: Level, context: &mut Context) -> Box<Self> {
+    /// The next frames in the same order, as many as one turn can bear, those compressed that are to be
+    /// and get shorter by it; and how many bytes of this they were. [`followed_by`](Self::followed_by)
+    /// comes next.
+    pub(crate) fn compressed(
+        &self,
+        role: &Role,
+        level: Level,
+        context: &mut Context,
+    ) -> (Box<Self>, usize) {
         let mut wire = take_queue();
+        let (mut count, mut used) = (0, 0);
         for Frame { header, head, payload, shared } in self.frames() {
+            if header.rsv1 && used >= COMPRESSED_TURN {
+                break;
+            }
+            count += head.len() + payload.len();
             if !header.rsv1 {
                 wire.push_frame(head, payload, shared);
                 continue;
             }
+            used += 1 + payload.len() / COMPRESSED_UNIT;
             let opcode = header.opcode;
             codec::compress_if_shorter(payload, level, context, |compressed| {
                 match (compressed, role) {
@@ -101,18 +124,35 @@ impl Queue {
                 }
             });
         }
-        wire.saved = self.len().saturating_sub(wire.len());
-        wire.overhead = self.overhead;
+        wire.saved = count.saturating_sub(wire.len());
         // Control frames that were put in between stand in front of all others.
-        wire.control_end = self.control_end;
-        wire
+        wire.control_end = self.control_end.saturating_sub(self.written);
+        (wire, count)
     }
 
-    /// All frames, of which none may be written yet.
+    /// Puts what it was compressed from behind it, but for these first bytes. What the entries cost
+    /// counts as long as any of them waits.
+    pub(crate) fn followed_by(mut self: Box<Self>, mut rest: Box<Self>, count: usize) -> Box<Self> {
+        if rest.advance(count) {
+            self.overhead = rest.overhead;
+            return_queue(rest);
+        } else {
+            self.overhead = 0;
+            self.rest = Some(rest);
+        }
+        self
+    }
+
+    /// What comes next, once all of this is written.
+    pub(crate) fn take_rest(&mut self) -> Option<Box<Self>> {
+        self.rest.take()
+    }
+
+    /// All frames that are not written; none is written in part.
     fn frames(&self) -> impl Iterator<Item = Frame<'_>> {
         let sealed = self.sealed.iter().map(|chunk| (&chunk[..], Some(chunk)));
         let mut chunks = sealed.chain([(&self.tail[..], None)]);
-        let mut rest: &[u8] = &[];
+        let mut rest = chunks.next().map_or(&[][..], |(chunk, _)| &chunk[self.written..]);
         iter::from_fn(move || {
             while rest.is_empty() {
                 (rest, _) = chunks.next()?;
@@ -239,6 +279,10 @@ impl Queue {
         }
         self.sealed.retain(|chunk| !chunk.is_empty());
         self.advance(0);
+        if let Some(rest) = self.rest.take() {
+            dropped += rest.len() - rest.written;
+            self.overhead += rest.overhead;
+        }
         dropped
     }
 
@@ -249,7 +293,7 @@ impl Queue {
         if self.tail.capacity() > KEPT_CAPACITY {
             self.tail = Vec::new();
         }
-        (self.overhead, self.has_raw, self.saved) = (0, false, 0);
+        (self.overhead, self.has_raw, self.saved, self.rest) = (0, false, 0, None);
         (self.written, self.frame_start, self.control_end) = (0, 0, 0);
     }
 
@@ -465,18 +509,28 @@ mod tests {
                         expected.insert(0, (OpCode::Ping, vec![7; length]));
                     }
                     prop_assert_eq!(queue.has_raw(), raw > 0);
-                    let mut compressed = queue.compressed(&role, Level::FASTEST, &mut sending);
-                    prop_assert!(!compressed.has_raw());
-                    prop_assert_eq!(compressed.unwritten() + compressed.saved(), queue.len());
-                    prop_assert_eq!(compressed.overhead(), queue.overhead());
-                    let mut wire = Vec::new();
-                    loop {
-                        prop_assert_eq!(compressed.has_control(), wire.len() < first);
-                        if compressed.is_written() {
-                            break;
+                    let (bytes, overhead) = (queue.len(), queue.overhead());
+                    let (mut wire, mut saved, mut waits) = (Vec::new(), 0, Some(Box::new(queue)));
+                    let mut released = 0;
+                    while let Some(queue) = waits {
+                        let (compressed, count) =
+                            queue.compressed(&role, Level::FASTEST, &mut sending);
+                        let mut compressed = compressed.followed_by(queue, count);
+                        prop_assert!(!compressed.has_raw());
+                        prop_assert_eq!(compressed.unwritten() + compressed.saved(), count);
+                        (saved, released) =
+                            (saved + compressed.saved(), released + compressed.overhead());
+                        loop {
+                            prop_assert_eq!(compressed.has_control(), wire.len() < first);
+                            if compressed.is_written() {
+                                break;
+                            }
+                            write(&mut compressed, step, &mut wire);
                         }
-                        write(&mut compressed, step, &mut wire);
+                        waits = compressed.take_rest();
                     }
+                    prop_assert_eq!(wire.len() + saved, bytes);
+                    prop_assert_eq!(released, overhead);
                     let read = read(&wire, &role, &mut receiving);
                     let got: Vec<_> = read.iter().map(|(o, p, _)| (*o, p.clone())).collect();
                     prop_assert!(got == expected);

@@ -34,6 +34,8 @@ pub(crate) enum Flush {
     Done,
     /// Only others have pushed: come again once the tasks that are ready have run.
     Others,
+    /// More is to be compressed than one turn can bear: the same.
+    Pause,
 }
 
 impl<T: Io> Transport<T> {
@@ -75,34 +77,34 @@ impl<T: Io> Transport<T> {
     ) -> Poll<io::Result<Flush>> {
         let Shared { outbox, config, deflate, .. } = shared;
         loop {
-            let queue = match &mut self.writing {
-                Some(queue) => {
-                    // One batch at a time: what comes meanwhile waits in its own, bounded place.
-                    if !queue.has_control() {
-                        let control = outbox.take_control();
-                        if !control.is_empty() {
-                            queue.insert_next(control);
-                        }
-                    }
-                    queue
-                }
-                None => match outbox.take(others_too) {
+            if self.writing.is_none() {
+                self.writing = match outbox.take(others_too) {
                     Taken::Nothing => break,
                     Taken::Others => return Poll::Ready(Ok(Flush::Others)),
-                    Taken::Queue(queue) => {
-                        let queue = if queue.has_raw() {
-                            deflate.compress(queue, &outbox.role(), config)
-                        } else {
-                            queue
-                        };
-                        self.writing.insert(queue)
-                    }
-                },
-            };
+                    Taken::Queue(queue) => Some(queue),
+                };
+            } else if let Some(queue) = &mut self.writing
+                && !queue.has_control()
+            {
+                // One batch at a time: what comes meanwhile waits in its own, bounded place.
+                let control = outbox.take_control();
+                if !control.is_empty() {
+                    queue.insert_next(control);
+                }
+            }
+            if let Some(queue) = self.writing.take_if(|queue| queue.has_raw()) {
+                self.writing = Some(deflate.compress(queue, &outbox.role(), config));
+            }
+            let Some(queue) = &mut self.writing else { break };
             let count = ready!(poll_write(io(&mut self.io)?, cx, queue))?;
             progress();
-            let complete = if queue.advance(count) { self.writing.take() } else { None };
+            let mut complete = if queue.advance(count) { self.writing.take() } else { None };
+            let rest = complete.as_mut().and_then(|queue| queue.take_rest());
             outbox.on_written(config, count, complete);
+            if rest.is_some() {
+                self.writing = rest;
+                return Poll::Ready(Ok(Flush::Pause));
+            }
         }
         // TLS and in-memory streams may hold bytes back until they are flushed; TCP never does.
         ready!(Pin::new(io(&mut self.io)?).poll_flush(cx))?;

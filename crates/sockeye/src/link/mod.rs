@@ -37,6 +37,9 @@ const LARGE_READ: u8 = 16;
 /// much as if it had been read.
 const INFLATED_UNIT: usize = LARGE / LARGE_READ as usize;
 
+/// What compressing as much as one turn can bear takes of it: the peer's messages have a part of it, too.
+const COMPRESSED: u8 = TURN / 2;
+
 /// How many pings and pongs are kept for the handler that is busy; the oldest go first. They have
 /// been answered all the same.
 const MAX_DEFERRED: usize = 64;

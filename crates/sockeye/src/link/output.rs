@@ -11,7 +11,7 @@ use std::{
 use sockeye_proto::{CloseCode, CloseFrame, Role};
 use tokio::{task::coop::unconstrained, time::Sleep};
 
-use super::{DEAF, Parts, Phase, REARM, YIELDED};
+use super::{COMPRESSED, DEAF, Parts, Phase, REARM, YIELDED};
 use crate::{
     deadlines::{Deadlines, Due, Tick},
     outbox::signal,
@@ -71,7 +71,10 @@ impl<T: Io> Parts<T> {
                 }
             }
             Poll::Ready(Ok(Flush::Done)) => {}
-            Poll::Ready(Ok(Flush::Others)) => {
+            Poll::Ready(Ok(flush @ (Flush::Others | Flush::Pause))) => {
+                if flush == Flush::Pause {
+                    self.used = self.used.saturating_add(COMPRESSED);
+                }
                 self.flags.set(YIELDED, true);
                 cx.waker().wake_by_ref();
             }

@@ -13,13 +13,21 @@ use std::{
     time::Duration,
 };
 
-use sockeye::{Compression, Config, Handler, Message, Result, Session, testing};
+use sockeye::{
+    Compress, Compression, Config, Handler, Message, Result, SendStatus, Session, deflate::Level,
+    testing,
+};
 use tokio::{
     sync::mpsc::{UnboundedSender, unbounded_channel},
     time::timeout,
 };
 
-use crate::{limits::zeros, side::OFFER, wire::Wire};
+use crate::{
+    content::json,
+    limits::zeros,
+    side::{OFFER, Side},
+    wire::Wire,
+};
 
 /// Says in which round a message came, and how long it was.
 struct Rounds {
@@ -42,6 +50,20 @@ fn count(round: Arc<AtomicU64>) -> tokio::task::JoinHandle<()> {
         cx.waker().wake_by_ref();
         Poll::Pending
     }))
+}
+
+/// Lets the tasks that are ready run once.
+async fn next_round() {
+    let mut has_run = false;
+    poll_fn(|cx| {
+        if has_run {
+            return Poll::Ready(());
+        }
+        has_run = true;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -71,6 +93,44 @@ async fn messages_that_inflate_to_the_limit_let_other_tasks_run_in_between() {
                 assert!(*count <= 128, "{count} messages of {length} in one turn");
             }
             assert!(rounds.len() > 1);
+        }
+    }
+}
+
+/// What others have queued is compressed in the connection's task, at some 5 to 50 microseconds for
+/// each message and 10 for each kilobyte: all that an outbox may hold is too much for one turn.
+#[tokio::test]
+async fn a_full_outbox_is_not_compressed_in_one_turn() {
+    for (length, times) in [(30, 8000), (300, 3000), (10_000, 100)] {
+        for side in [Side::dedicated(), Side::client()] {
+            let task = async move {
+                let config = Config::default()
+                    .compression_level(Level::FASTEST)
+                    .outbox_limit(1 << 30)
+                    .water_marks(1 << 30, 1 << 30);
+                let (socket, _calls, mut wire) = side.connect(config, 1 << 22, None).await;
+                for n in 0..times {
+                    let text = json(n % 100, length);
+                    assert_eq!(socket.send_with(text, Compress::Always), SendStatus::Queued);
+                }
+                let (mut arrived, mut most) = (0, 0);
+                let rounds = async {
+                    while arrived < times {
+                        next_round().await;
+                        wire.read_at_most(1 << 22).await;
+                        let before = arrived;
+                        while wire.next().is_some() {
+                            arrived += 1;
+                        }
+                        most = most.max(arrived - before);
+                    }
+                };
+                timeout(Duration::from_secs(60), rounds).await.expect("all of them arrive");
+                let bytes = most * length;
+                assert!(most <= 1000, "{side:?}: {most} messages of {length} in one turn");
+                assert!(bytes <= 512 * 1024, "{side:?}: {bytes} bytes in one turn");
+            };
+            tokio::spawn(task).await.expect("no panic");
         }
     }
 }
