@@ -201,6 +201,15 @@ fn compression_holds_what_it_says_and_no_more() {
         assert_eq!(usage().calls - before.calls, 1000, "calls of the allocator in 1000 messages");
     }
 
+    // A thread keeps a compressor for each size of window.
+    let [_, shared, dedicated] = &mut first;
+    let before = usage();
+    for _ in 0..100 {
+        echo(shared, &compressed, 0xc1, 1);
+        echo(dedicated, &compressed, 0xc1, 1);
+    }
+    assert_eq!(usage().calls - before.calls, 200, "calls with two windows by turns");
+
     idle(address, &plain, &compressed);
     ended(address, &compressed);
     bombs(&mut first);

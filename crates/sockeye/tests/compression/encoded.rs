@@ -1,5 +1,14 @@
 //! Does one message for many reach each of them in the form that it has agreed to?
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use metrics::{
+    Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
+    with_local_recorder,
+};
 use sockeye::{Compress, Compression, Config, Encoded, SendStatus, Socket};
 
 use crate::{
@@ -70,6 +79,45 @@ async fn each_receiver_gets_it_in_its_own_form() {
                     assert!((taken.opcode, taken.payload) == (BINARY, noise(length)));
                 }
             }
+        }
+    }
+}
+
+/// Counts, and knows one name.
+struct Counted(Arc<AtomicU64>);
+
+impl Recorder for Counted {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        assert_eq!(key.name(), "sockeye_plain_for_window_total");
+        Counter::from_arc(self.0.clone())
+    }
+
+    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::noop()
+    }
+
+    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::noop()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_goes_plain_because_of_a_window_is_counted() {
+    for (socket, _calls, _wire, kind) in everyone().await {
+        for (length, compress, expected) in [
+            (300, Compress::Auto, u64::from(kind == "window")),
+            (255, Compress::Auto, 0),
+            (300, Compress::Always, 0),
+            (300, Compress::Never, 0),
+        ] {
+            let counted = Counted(Arc::default());
+            let news = Encoded::with(json(1, length), compress);
+            with_local_recorder(&counted, || socket.send_encoded(&news));
+            assert_eq!(counted.0.load(Relaxed), expected, "{kind}, {length}, {compress:?}");
         }
     }
 }

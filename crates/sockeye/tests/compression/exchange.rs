@@ -8,12 +8,12 @@ use sockeye::{
 
 use crate::{
     bits,
-    content::{Content, contents, styles},
+    content::{Content, PLAIN_STYLE, contents, json, noise, styles},
     deflate::Style,
     paused, settle,
     side::{self, Side},
     soon,
-    wire::{Agreed, CLOSE, PING, PONG, TEXT, Taken},
+    wire::{Agreed, BINARY, CLOSE, PING, PONG, TEXT, Taken},
 };
 
 const THRESHOLD: usize = 256;
@@ -123,7 +123,7 @@ fn check(
     taken: &Taken,
     (content, how, compress): &(Content, How, Compress),
     is_encoded_plain: bool,
-) {
+) -> bool {
     let got = (taken.opcode, &taken.payload);
     assert!(
         got == (content.opcode, &content.payload),
@@ -141,9 +141,17 @@ fn check(
     // A long text gets shorter in any case.
     let has_to_be = is_wanted && content.opcode == TEXT && !is_short;
     assert!(taken.was_compressed || !has_to_be, "{how:?}, {compress:?}: {content:?}");
+    taken.before > 0
 }
 
-async fn exchange(side: Side, steps: Vec<Step>, pipe: usize, split: Option<u64>, level: u8) {
+/// Says whether what this end sent may refer to what it sent before, and whether it did.
+async fn exchange(
+    side: Side,
+    steps: Vec<Step>,
+    pipe: usize,
+    split: Option<u64>,
+    level: u8,
+) -> (bool, bool) {
     let taken_lengths = steps.iter().filter_map(|step| match step {
         Step::Take(content, ..) => Some(content.payload.len()),
         _ => None,
@@ -166,7 +174,7 @@ async fn exchange(side: Side, steps: Vec<Step>, pipe: usize, split: Option<u64>,
     // A client masks each frame by itself, so nothing is encoded once.
     let is_encoded_plain = takes_over && matches!(side, Side::Server(..));
     let (mut sent, mut received, mut pings) = (Vec::new(), Vec::new(), 0);
-    let mut arrived = 0;
+    let (mut arrived, mut refers) = (0, false);
     for step in steps {
         match step {
             Step::Send(content, how, compress) => {
@@ -192,7 +200,7 @@ async fn exchange(side: Side, steps: Vec<Step>, pipe: usize, split: Option<u64>,
                     match taken.opcode {
                         PING | PONG => {}
                         _ => {
-                            check(&taken, &sent[arrived], is_encoded_plain);
+                            refers |= check(&taken, &sent[arrived], is_encoded_plain);
                             arrived += 1;
                         }
                     }
@@ -210,7 +218,7 @@ async fn exchange(side: Side, steps: Vec<Step>, pipe: usize, split: Option<u64>,
             PONG => pongs += 1,
             CLOSE => break,
             _ => {
-                check(&taken, &sent[arrived], is_encoded_plain);
+                refers |= check(&taken, &sent[arrived], is_encoded_plain);
                 arrived += 1;
             }
         }
@@ -225,6 +233,7 @@ async fn exchange(side: Side, steps: Vec<Step>, pipe: usize, split: Option<u64>,
         assert!(got == message(&content), "another message came in");
     }
     assert!(side::close(&mut calls).await.clean);
+    (takes_over, refers)
 }
 
 proptest! {
@@ -239,5 +248,47 @@ proptest! {
         level in prop_oneof![2 => Just(1u8), 1 => 2u8..=9],
     ) {
         paused(exchange(side, steps, pipe, split, level));
+    }
+}
+
+#[test]
+fn every_combination_of_parameters_carries_messages_both_ways() {
+    let content = |opcode, payload: Vec<u8>| Content { opcode, payload };
+    let text = |length| content(TEXT, json(3, length).into_bytes());
+    let send = |content| Step::Send(content, How::Owned, Compress::Always);
+    let take = |content| Step::Take(content, Some(PLAIN_STYLE), vec![10, 0]);
+    let steps = [
+        send(text(100)),
+        send(text(100)),
+        Step::Read(2),
+        take(text(100)),
+        take(text(20_000)),
+        send(content(BINARY, noise(300))),
+        send(text(20_000)),
+        take(content(BINARY, noise(300))),
+        send(content(TEXT, Vec::new())),
+        take(content(TEXT, Vec::new())),
+        send(text(100)),
+        take(text(100)),
+    ];
+    let no_takeovers = [(false, false), (false, true), (true, false), (true, true)];
+    let mut sides = Vec::new();
+    for no_takeover in no_takeovers {
+        for server in [None, Some(8), Some(12)] {
+            for client in ["", "; client_max_window_bits", "; client_max_window_bits=8"] {
+                let offer = element(no_takeover, server, None) + client;
+                let dedicated = |window| Compression::Dedicated { window_bits: bits(window) };
+                for compression in [Compression::Shared, dedicated(9), dedicated(15)] {
+                    sides.push(Side::Server(compression, offer.clone()));
+                }
+            }
+            for client in [None, Some(8), Some(15)] {
+                sides.push(Side::Client(element(no_takeover, server, client)));
+            }
+        }
+    }
+    for side in sides {
+        let (takes_over, refers) = paused(exchange(side.clone(), steps.to_vec(), 10_000, None, 1));
+        assert_eq!(refers, takes_over, "{side:?}");
     }
 }
