@@ -2,13 +2,16 @@
 # visit and ends with it.
 
 visit_autobahn-server() {
-  local begin log=$work/autobahn-server-suite.log
+  install_autobahn
+  run_autobahn "$stranger" client visit_fuzzer
+}
+
+# One part of the suite's cases, as a server.
+visit_fuzzer() {
+  local begin=$SECONDS log=$work/$1-suite.log
   address=127.0.0.1:$(free_port)
-  install_autobahn autobahn-server client "$address"
+  specify "$1" "$2"
   trap end_program EXIT
-  # It names every case as it goes and says no more: that is kept for when something goes wrong.
-  echo "running the suite; what it says is in $log"
-  begin=$SECONDS
   "$suite/wstest" -m fuzzingserver --webport 0 -s "$spec" >"$log" 2>&1 &
   program_pid=$!
   until listens; do
@@ -20,31 +23,39 @@ visit_autobahn-server() {
     sleep 0.1
   done
   within_time "$target/release/sockeye-conformance" autobahn "$address"
-  judge_autobahn autobahn-server client
 }
 
-visit_python-server() {
+visit_python-server() { check_client_with_python; }
+
+check_client_with_python() {
   install_python_packages
-  check_client python-server library "$venv/bin/python" "$here/python/server.py"
+  start_server "$venv/bin/python" "$here/python/server.py"
+  check_client library "$@"
 }
 
-visit_node-server() {
+visit_node-server() { check_client_with_node; }
+
+check_client_with_node() {
   install_node_modules
-  check_client node-server library node "$work/node/server.mjs"
+  start_server node "$work/node/server.mjs"
+  check_client library "$@"
 }
 
 visit_byhand-server() {
   need python3 python3
-  PYTHONDONTWRITEBYTECODE=1 check_client byhand-server byhand python3 "$here/python/byhand.py"
+  PYTHONDONTWRITEBYTECODE=1 start_server python3 "$here/python/byhand.py"
+  check_client byhand
 }
 
-# Starts a server and lets the client's checks of this kind run: check_client NAME KIND COMMAND...
-check_client() {
-  local name=$1 kind=$2
-  shift 2
+# Starts the server that is visited: start_server COMMAND...
+start_server() {
   trap end_program EXIT
-  start "$name" "$@" || return 1
-  within_time "$target/release/sockeye-conformance" "$kind" "$address" --name "$name"
+  start "$stranger" "$@"
+}
+
+# Lets the client's checks of this kind run: check_client KIND OPTION...
+check_client() {
+  within_time "$target/release/sockeye-conformance" "$1" "$address" --name "$stranger" "${@:2}"
 }
 
 # A port for a server that cannot be told to choose one itself.

@@ -51,23 +51,38 @@ within_time() {
 
 # --- what others wrote ---------------------------------------------------------------------------
 
-# Makes $suite/wstest, and a specification for it: install_autobahn STRANGER SIDE ADDRESS, where SIDE is
-# the one of sockeye that is tested.
+# Makes $suite/wstest.
 install_autobahn() {
   suite=$work/autobahn
-  reports=$work/$1-reports
-  spec=$work/$1.json
   need python3 python3
   "$here/autobahn/setup" "$suite"
-  rm -rf "$reports"
-  sed -e "s|@ADDRESS@|$3|" -e "s|@REPORTS@|$reports|" "$here/autobahn/$2.json" >"$spec"
 }
 
-# Compares Autobahn's report with the recorded result: judge_autobahn STRANGER SIDE
-judge_autobahn() {
-  echo "all cases: $reports/index.html"
+# Runs the parts of a specification side by side, as the suite uses only one core, and judges what came of
+# them: run_autobahn STRANGER SPECIFICATION COMMAND, where COMMAND runs one part, which it is told.
+run_autobahn() {
+  local template number part parts=() pid pids=() status=0
+  for template in "$here/autobahn/$2"-*.json; do
+    number=${template##*-}
+    part=$1-${number%.json}
+    rm -rf "$work/$part-reports"
+    "$3" "$part" "$template" &
+    pids+=($!)
+    parts+=("$work/$part-reports/index.json")
+    # It names every case as it goes and says no more: that is kept for when something goes wrong.
+    echo "running the suite; what it says is in $work/$part-suite.log"
+  done
+  for pid in "${pids[@]}"; do wait "$pid" || status=$?; done
+  echo "all cases: index.html beside each of ${parts[*]}"
   python3 "$here/autobahn/compare.py" "${record[@]}" --stranger "$1" \
-    "$reports/index.json" "$here/autobahn/recorded-$2.json"
+    "$here/autobahn/recorded-$2.json" "${parts[@]}"
+  return "$status"
+}
+
+# Writes $spec for one part: specify PART TEMPLATE
+specify() {
+  spec=$work/$1.json
+  sed -e "s|@ADDRESS@|$address|" -e "s|@REPORTS@|$work/$1-reports|" "$2" >"$spec"
 }
 
 # Makes $venv/bin/python, which has the packages.

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
 import { check } from "./harness.mjs";
+import { BINARY, RSV1, TEXT, prose, tapped } from "./tap.mjs";
 
 const MIB = 1 << 20;
 
@@ -43,6 +44,29 @@ export async function checkBuiltin(address) {
         assert.deepEqual({ actual, wasClean }, { actual: code, wasClean: true });
       }));
   }
+}
+
+export async function checkCompressedBuiltin(address, policy) {
+  await check("built-in: what comes is compressed if it was offered and agreed on", () =>
+    tapped(address, async (tap, seen) => {
+      const message = prose(20000);
+      await connected(`ws://${tap}/echo`, async (socket) => {
+        await echoed(socket, message);
+        await echoed(socket, Buffer.from(message));
+        await echoed(socket, "short");
+      });
+      const [{ request, received }] = seen();
+      // Not every Node offers it.
+      const offered = /^sec-websocket-extensions: permessage-deflate/im.test(request);
+      const rsv = offered && policy !== "off" ? RSV1 : 0;
+      assert.deepEqual(
+        received.map((frame) => [frame.opcode, frame.rsv]),
+        [[TEXT, rsv], [BINARY, rsv], [TEXT, 0]],
+      );
+      for (const { length } of received) {
+        assert.ok(rsv === 0 || length < message.length / 4, `${length} bytes are not few`);
+      }
+    }));
 }
 
 // Opens a socket, hands it to `body` and closes it whatever came of that.

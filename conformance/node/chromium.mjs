@@ -1,10 +1,11 @@
-// Headless Chromium against a running program: chromium.mjs HOST:PORT
+// Headless Chromium against a running program.
 
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer } from "node:http";
 import { chromium } from "playwright-core";
 import { check, finish, target } from "./harness.mjs";
+import { BINARY, RSV1, TEXT, digits, prose, tapped } from "./tap.mjs";
 
 const EXECUTABLE = process.env.CHROMIUM || "/usr/bin/chromium";
 const ARGUMENTS = [
@@ -18,7 +19,7 @@ const ARGUMENTS = [
   "--disable-sync",
 ];
 
-const address = target();
+const { address, policy, name } = target();
 const url = `ws://${address}/echo`;
 const foreign = createServer(({ url: path }, response) => {
   // A sandboxed page has an origin of its own that it sends as "null".
@@ -34,11 +35,12 @@ try {
   await checkPage();
   await checkSockets();
   await checkOrigins();
+  await checkWire();
 } finally {
   await browser.close();
   foreign.close();
 }
-finish("chromium");
+finish(name);
 
 // The program's own page, used as a person would.
 async function checkPage() {
@@ -135,6 +137,84 @@ async function checkOrigins() {
       assert.equal(outcome, 1006);
     });
   }
+}
+
+// What is on the wire: the page comes through a tap, and so do its sockets.
+async function checkWire() {
+  const compressed = policy !== "off";
+  const rsv = compressed ? RSV1 : 0;
+  const long = prose(20000);
+
+  const how = compressed ? "compressed" : "as they are";
+  await check(`wire: 20,000 characters travel ${how}, both ways`, () =>
+    throughTap(async (page, seen) => {
+      assert.equal(await page.evaluate((text) => echo(text), long), long);
+      const size = await page.evaluate(async (text) => {
+        const answer = await echo(new TextEncoder().encode(text).buffer);
+        return answer.byteLength;
+      }, long);
+      assert.equal(size, long.length);
+      const sockets = seen();
+      assert.equal(sockets.length, 2);
+      for (const [number, { request, sent, received }] of sockets.entries()) {
+        assert.match(request, /^sec-websocket-extensions: permessage-deflate/im);
+        for (const frames of [sent, received]) {
+          const [{ opcode, length }] = frames;
+          assert.deepEqual([opcode, frames[0].rsv], [[TEXT, BINARY][number], rsv]);
+          if (compressed) assert.ok(length < long.length / 4, `${length} bytes are not few`);
+          else assert.equal(length, long.length);
+        }
+      }
+    }));
+
+  await check("wire: short messages come as they are", () =>
+    throughTap(async (page, seen) => {
+      const messages = ["", "a", "a".repeat(255)];
+      assert.deepEqual(await page.evaluate((texts) => echoAll(texts), messages), messages);
+      const [{ received }] = seen();
+      const plain = [[0, 0], [0, 1], [0, 255]];
+      assert.deepEqual(received.map(({ rsv: bits, length }) => [bits, length]), plain);
+    }));
+
+  const again = { dedicated: "much shorter", shared: "as long as the first", off: "as it is" };
+  await check(`wire: the second time a message is ${again[policy]}`, () =>
+    throughTap(async (page, seen) => {
+      const messages = [digits(2000), digits(2000)];
+      assert.deepEqual(await page.evaluate((texts) => echoAll(texts), messages), messages);
+      const [{ sent, received }] = seen();
+      for (const [first, second] of [sent, received]) {
+        assert.deepEqual([first.rsv, second.rsv], [rsv, rsv]);
+        const [one, two] = [first.length, second.length];
+        const right = policy === "dedicated" ? two < one / 10 : two === one;
+        assert.ok(right, `${two} bytes after ${one}`);
+      }
+    }));
+
+  await check("wire: 1000 messages of many lengths come back in order", () =>
+    throughTap(async (page, seen) => {
+      const messages = Array.from({ length: 1000 }, (_, n) => prose((n * 37) % 3000, n % 7));
+      assert.deepEqual(await page.evaluate((texts) => echoAll(texts), messages), messages);
+      const [{ sent, received }] = seen();
+      for (const frames of [sent, received]) {
+        assert.equal(frames.length, messages.length);
+        assert.equal(frames.some((frame) => frame.rsv === RSV1), compressed);
+      }
+    }));
+}
+
+// A page that came through a tap, with the functions of the helpers.
+function throughTap(body) {
+  return tapped(address, async (tap, seen) => {
+    const page = await opened(`http://${tap}/`);
+    // The page has a socket of its own, which is not the matter here.
+    await page.waitForFunction(() => {
+      return document.querySelector("#status")?.textContent.trim() === "open";
+    });
+    const before = seen().length;
+    await page.evaluate(defineHelpers, `ws://${tap}/echo`);
+    await body(page, () => seen().slice(before));
+    await page.close();
+  });
 }
 
 async function opened(location) {

@@ -1,6 +1,8 @@
 // Runs named checks one after another and counts what came of them.
 
 const SECONDS_PER_CHECK = 15;
+// What `sockeye serve --compression` takes.
+const POLICIES = ["dedicated", "shared", "off"];
 
 let passed = 0;
 let failed = 0;
@@ -22,14 +24,15 @@ export function finish(stranger) {
   process.exit(failed ? 1 : 0);
 }
 
-// The address of the program, HOST:PORT, from the command line.
+// What the command line says: where the program listens, as HOST:PORT, how it compresses, and what
+// to call these checks.
 export function target() {
-  const address = process.argv[2];
-  if (!address?.includes(":")) {
-    console.error("usage: node SCRIPT HOST:PORT");
+  const [address, policy, name] = process.argv.slice(2);
+  if (!address?.includes(":") || !POLICIES.includes(policy) || !name) {
+    console.error(`usage: node SCRIPT HOST:PORT ${POLICIES.join("|")} NAME`);
     process.exit(2);
   }
-  return address;
+  return { address, policy, name };
 }
 
 function withTimeout(promise) {

@@ -1,5 +1,6 @@
-"""Runs the checks of this folder against a running program: check.py HOST:PORT"""
+"""Runs the checks of this folder against a running program."""
 
+import argparse
 import asyncio
 import sys
 
@@ -8,16 +9,26 @@ import handshakes  # noqa: F401
 import messages  # noqa: F401
 import frames  # noqa: F401
 import violations  # noqa: F401
+import offers  # noqa: F401
+import deflate  # noqa: F401
+import inflate  # noqa: F401
+import bombs  # noqa: F401
+import compressed  # noqa: F401
 import load  # noqa: F401
-from harness import Target, run_all
+from harness import POLICIES, Target, run_all
 
 
 def main():
-    if len(sys.argv) != 2 or ":" not in sys.argv[1]:
-        sys.exit("usage: check.py HOST:PORT")
-    host, _, port = sys.argv[1].rpartition(":")
-    passed, failed = asyncio.run(run_all(Target(host, int(port))))
-    print(f"python: {passed} passed, {failed} failed")
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("address", help="where the program listens, as HOST:PORT")
+    parser.add_argument("--policy", choices=POLICIES, required=True, help="how it compresses")
+    parser.add_argument("--program", required=True, help="where it is, to start another one")
+    parser.add_argument("--name", required=True, help="what conformance/run calls these checks")
+    arguments = parser.parse_args()
+    host, _, port = arguments.address.rpartition(":")
+    target = Target(host, int(port), arguments.policy, arguments.program)
+    passed, failed = asyncio.run(run_all(target))
+    print(f"{arguments.name}: {passed} passed, {failed} failed")
     sys.exit(1 if failed else 0)
 
 

@@ -28,17 +28,6 @@ async def same_origin(target):
         await echoes(wire)
 
 
-@check("handshake: offered compression is declined without an answer")
-async def compression_declined(target):
-    # The program has no compression yet; any extension it accepted here would break the frames.
-    async with tcp(target) as wire:
-        offer = "permessage-deflate; client_max_window_bits"
-        await wire.send(handshake(target, Sec_WebSocket_Extensions=offer))
-        response = await expect_switch(wire)
-        equal(response.headers.get("sec-websocket-extensions"), None, "Sec-WebSocket-Extensions")
-        await echoes(wire)
-
-
 @check("handshake: a frame in the same segment is not lost")
 async def frame_in_same_segment(target):
     async with tcp(target) as wire:

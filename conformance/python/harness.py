@@ -7,6 +7,11 @@ from dataclasses import dataclass
 # Long enough for the heaviest check on a busy two-core machine, short enough that a hang shows soon.
 SECONDS_PER_CHECK = 15
 
+# What `sockeye serve --compression` takes.
+POLICIES = ("dedicated", "shared", "off")
+# Those with which the program agrees to compression.
+COMPRESSING = ("dedicated", "shared")
+
 _checks = []
 
 
@@ -16,6 +21,10 @@ class Target:
 
     host: str
     port: int
+    # How it compresses.
+    policy: str
+    # Where the program is, to start another one.
+    program: str
 
     @property
     def authority(self):
@@ -26,11 +35,14 @@ class Target:
         return f"ws://{self.authority}/echo"
 
 
-def check(name):
-    """Registers an async function, called with the Target, as the check of this name."""
+def check(name, policies=POLICIES):
+    """Registers an async function, called with the Target, as the check of this name.
+
+    It runs only against a program that compresses in one of these ways.
+    """
 
     def register(function):
-        _checks.append((name, function))
+        _checks.append((name, policies, function))
         return function
 
     return register
@@ -48,9 +60,10 @@ def _short(value):
 
 
 async def run_all(target):
-    """Runs every registered check; returns how many passed and how many failed."""
+    """Runs the checks that are for this target; returns how many passed and how many failed."""
+    mine = [(name, function) for name, policies, function in _checks if target.policy in policies]
     failed = 0
-    for name, function in _checks:
+    for name, function in mine:
         try:
             async with asyncio.timeout(SECONDS_PER_CHECK):
                 await function(target)
@@ -59,7 +72,7 @@ async def run_all(target):
             print(f"FAIL {name}: {_reason(error)}", flush=True)
         else:
             print(f"ok   {name}", flush=True)
-    return len(_checks) - failed, failed
+    return len(mine) - failed, failed
 
 
 def _reason(error):

@@ -11,6 +11,9 @@ from harness import equal
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 
+# As the argument `rsv`: the message is compressed (RFC 7692 section 6).
+RSV1 = 4
+
 # How long the program may take to answer, and to end the TCP connection once it has said close.
 ANSWER_SECONDS = 5
 
@@ -26,6 +29,7 @@ class Response:
 @dataclass(frozen=True)
 class Frame:
     fin: bool
+    rsv: int
     opcode: int
     payload: bytes
 
@@ -103,15 +107,16 @@ class Wire:
             headers[name.lower()] = value.strip()
         return Response(int(status_line.split(" ")[1]), headers)
 
-    async def frame(self):
+    async def frame(self, allowed_rsv=0):
         async with asyncio.timeout(ANSWER_SECONDS):
             first, second = await self._read(2)
-            equal(first & 0x70, 0, "RSV bits of a frame from the server")
+            rsv = first >> 4 & 7
+            equal(rsv & ~allowed_rsv, 0, "RSV bits of a frame from the server")
             equal(second & 0x80, 0, "mask bit of a frame from the server")
             length = second & 0x7F
             if length >= 126:
                 length = int.from_bytes(await self._read(2 if length == 126 else 8), "big")
-            return Frame(bool(first & 0x80), first & 0x0F, await self._read(length))
+            return Frame(bool(first & 0x80), rsv, first & 0x0F, await self._read(length))
 
     async def expect(self, opcode, payload):
         """The next frame is a whole one of this opcode and payload."""
