@@ -26,6 +26,7 @@ visit_fuzzer() {
 }
 
 visit_python-server() { check_client_with_python; }
+visit_python-server-plain() { check_client_with_python --no-compression; }
 
 check_client_with_python() {
   install_python_packages
@@ -34,6 +35,7 @@ check_client_with_python() {
 }
 
 visit_node-server() { check_client_with_node; }
+visit_node-server-plain() { check_client_with_node --no-compression; }
 
 check_client_with_node() {
   install_node_modules

@@ -11,14 +11,29 @@ import { WebSocketServer } from "ws";
 const END_SECONDS = 5;
 
 const records = new Map();
-const library = new WebSocketServer({
-  noServer: true,
-  handleProtocols: (_, request) => told(request).query.get("subprotocol"),
-});
-library.on("headers", (headers, request) => headers.push(...told(request).headers));
+// The library as it is told to compress, as JSON; it does for all that offer it.
+const libraries = new Map();
 
 const port = await listen();
 console.log(`listening on 127.0.0.1:${port}`);
+
+// By default messages of any length are compressed, with both windows kept.
+function library(deflate) {
+  let made = libraries.get(deflate);
+  if (made === undefined) {
+    const inCamelCase = (name) => name.replace(/_(.)/g, (_, letter) => letter.toUpperCase());
+    const parameters = Object.entries(JSON.parse(deflate ?? "{}"));
+    const settings = Object.fromEntries(parameters.map(([name, value]) => [inCamelCase(name), value]));
+    made = new WebSocketServer({
+      noServer: true,
+      handleProtocols: (_, request) => told(request).query.get("subprotocol"),
+      perMessageDeflate: { threshold: 0, ...settings },
+    });
+    made.on("headers", (headers, request) => headers.push(...told(request).headers));
+    libraries.set(deflate, made);
+  }
+  return made;
+}
 
 // The address of one connection, taken apart.
 function told(request) {
@@ -55,7 +70,7 @@ function answer(request, stream, head) {
     records.set(id, newRecord(request));
     if (query.has("refuse")) return refuse(request, stream);
   }
-  library.handleUpgrade(request, stream, head, (socket) => handle(socket, request, stream));
+  library(query.get("deflate")).handleUpgrade(request, stream, head, (socket) => handle(socket, request, stream));
 }
 
 function newRecord(request) {
@@ -130,7 +145,8 @@ async function play(socket, stream, steps, record) {
 
 async function take(socket, stream, step, record) {
   if ("text" in step) {
-    socket.send(step.text);
+    // Compressing takes its time, and the next step may be the end.
+    await new Promise((resolve) => socket.send(step.text, resolve));
   } else if ("numbers" in step) {
     for (let number = 0; number < step.numbers; number += 1) socket.send(String(number));
   } else if ("zeros" in step) {

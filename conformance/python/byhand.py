@@ -7,12 +7,15 @@ until the end.
 
 import asyncio
 import contextlib
+import hashlib
 import json
 import socket
 import struct
+import zlib
 
+from squeezed import Codec, parameters
 from told import Record, Told, loopback
-from wire import CLOSE, TEXT, accept_key, frame, mask
+from wire import CLOSE, RSV1, TEXT, accept_key, frame, mask
 
 # How long a client may take to end its connection.
 END_SECONDS = 5
@@ -85,6 +88,9 @@ class Talk:
         self._writer = writer
         self._key = key
         self._record = record
+        # Agreed to in the answer, rightly or wrongly.
+        self._extension = None
+        self._codec_of_it = None
         # Bytes of the next write.
         self._waiting = b""
         self._close_sent = False
@@ -95,7 +101,9 @@ class Talk:
     async def run(self, told):
         try:
             async with asyncio.timeout(END_SECONDS):
-                self._waiting = answer(self._key, json.loads(told.one("answer", "{}")))
+                changes = json.loads(told.one("answer", "{}"))
+                self._extension = changes.get("headers", {}).get("Sec-WebSocket-Extensions")
+                self._waiting = answer(self._key, changes)
                 for step in told.steps:
                     await self._take(step)
                 self._flush()
@@ -130,9 +138,11 @@ class Talk:
             case _:
                 raise ValueError(f"unknown step {step}")
 
-    def _frame(self, opcode, payload="", zeros=0, masked=False, **how):
+    def _frame(self, opcode, payload="", zeros=0, masked=False, compressed=False, **how):
         self._close_sent |= opcode == CLOSE
         payload = bytes.fromhex(payload) + bytes(zeros)
+        if compressed:
+            payload, how["rsv"] = self._codec.compress(payload), RSV1
         return frame(opcode, payload, masked=masked, **how)
 
     def _flush(self):
@@ -200,10 +210,27 @@ class Talk:
             "length_bytes": length_bytes,
             "key": key.hex() if key is not None else None,
             "payload": payload[:SHOWN_BYTES].hex(),
+            "inflated": self._inflated(payload) if first >> 4 & RSV1 else None,
         }
         self._record.seen["frames"].append(seen)
         self._close_received |= seen["opcode"] == CLOSE
         return seen
+
+    @property
+    def _codec(self):
+        if self._codec_of_it is None:
+            agreed = parameters(self._extension)
+            self._codec_of_it = Codec(agreed, own="server", other="client")
+        return self._codec_of_it
+
+    def _inflated(self, payload):
+        """What a compressed message is, inflated in no more than the window agreed on."""
+        if self._extension is None:
+            return "nothing was agreed to"
+        try:
+            return hashlib.sha1(self._codec.inflate(payload, strictly=True)).hexdigest()
+        except zlib.error as error:
+            return str(error)
 
 
 if __name__ == "__main__":

@@ -5,11 +5,13 @@ It does to each connection what the address says, as README.md lists, and then e
 
 import asyncio
 import hashlib
+import json
 import socket
 import struct
 
 from websockets.asyncio.server import serve
 from websockets.exceptions import ConnectionClosed
+from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 
 from told import Record, Told, loopback
 
@@ -45,6 +47,11 @@ def answer(connection, request):
         pongs=[],
         close=None,
     )
+    deflate = told.one("deflate")
+    if deflate is not None:
+        # In place of the library's default.
+        factory = ServerPerMessageDeflateFactory(**json.loads(deflate))
+        connection.protocol.available_extensions = [factory]
     status = told.one("refuse")
     if status is None:
         return None

@@ -24,8 +24,13 @@ pub(crate) struct Checks {
 }
 
 impl Checks {
-    pub(crate) fn new(CheckArgs { address, name, only }: CheckArgs) -> Self {
-        Self { name, only, stranger: Stranger::at(address), passed: 0, failed: 0 }
+    pub(crate) fn new(CheckArgs { address, name, only, no_compression }: CheckArgs) -> Self {
+        Self { name, only, stranger: Stranger::at(address, no_compression), passed: 0, failed: 0 }
+    }
+
+    /// Whether the checks that do not say otherwise offer compression.
+    pub(crate) fn offers_compression(&self) -> bool {
+        !self.stranger.no_compression()
     }
 
     /// Runs one check, in a task of its own, so that a panic ends nothing else.

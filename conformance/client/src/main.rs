@@ -6,6 +6,8 @@ mod byhand;
 mod checks;
 mod library;
 mod stranger;
+mod tap;
+mod texts;
 
 use std::process::ExitCode;
 
@@ -43,6 +45,9 @@ struct CheckArgs {
     /// Only the checks whose name contains this.
     #[arg(long, default_value = "")]
     only: String,
+    /// Offer no compression.
+    #[arg(long)]
+    no_compression: bool,
 }
 
 #[tokio::main]

@@ -16,6 +16,7 @@ use crate::checks::ensure;
 #[derive(Clone, Debug)]
 pub(crate) struct Stranger {
     address: Arc<str>,
+    no_compression: bool,
     last_id: Arc<AtomicU32>,
 }
 
@@ -28,9 +29,18 @@ pub(crate) struct Plan {
 }
 
 impl Stranger {
-    /// The one that listens at this address, such as `127.0.0.1:9000`.
-    pub(crate) fn at(address: String) -> Self {
-        Self { address: address.into(), last_id: Arc::default() }
+    /// The one that listens at this address, such as `127.0.0.1:9000`, and whether its clients keep from
+    /// offering compression.
+    pub(crate) fn at(address: String, no_compression: bool) -> Self {
+        Self { address: address.into(), no_compression, last_id: Arc::default() }
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub(crate) fn no_compression(&self) -> bool {
+        self.no_compression
     }
 
     pub(crate) fn port(&self) -> &str {
@@ -71,7 +81,8 @@ impl Plan {
     }
 
     pub(crate) fn client(&self) -> Client {
-        Client::connect(self.url())
+        let client = Client::connect(self.url());
+        if self.stranger.no_compression { client.no_compression() } else { client }
     }
 
     pub(crate) async fn connect(&self) -> Result<WebSocket> {

@@ -120,8 +120,8 @@ async fn faults(checks: &mut Checks) {
         ("another Connection", json!({ "Connection": "keep-alive" }), HandshakeFault::NotAnUpgrade),
         (
             "an extension that was not offered",
-            json!({ "Sec-WebSocket-Extensions": "permessage-deflate" }),
-            HandshakeFault::Extension("permessage-deflate".to_owned()),
+            json!({ "Sec-WebSocket-Extensions": "x-webkit-deflate-frame" }),
+            HandshakeFault::Extension("x-webkit-deflate-frame".to_owned()),
         ),
         (
             "a subprotocol that was not offered",

@@ -1,6 +1,7 @@
 //! What the server by hand sends, gets and sees: single bytes and frames, right and wrong.
 
 mod answers;
+mod compressed;
 mod endings;
 mod violations;
 mod wire;
@@ -24,6 +25,7 @@ const PONG: u8 = 0xa;
 pub(crate) async fn check(checks: &mut Checks) {
     answers::check(checks).await;
     wire::check(checks).await;
+    compressed::check(checks).await;
     endings::check(checks).await;
     violations::check(checks).await;
 }
@@ -52,6 +54,8 @@ struct SeenFrame {
     key: Option<String>,
     /// The begin of the payload, in hexadecimal; all of it in a control frame.
     payload: String,
+    /// Of a compressed message, the SHA-1 of what was inflated, in hexadecimal, or what went wrong.
+    inflated: Option<String>,
 }
 
 impl Seen {

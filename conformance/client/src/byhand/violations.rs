@@ -15,35 +15,43 @@ const MAX_MESSAGE: usize = 1 << 20;
 
 pub(super) async fn check(checks: &mut Checks) {
     for (what, code, steps) in violations() {
-        checks
-            .check(
-                &format!("violation: {what} is closed with {code}"),
-                move |stranger| async move {
-                    // Sound by itself: a client that overlooks the violation takes this as a message.
-                    let pending = frame_but(BINARY, "", json!({ "zeros": 256 * KIB }));
-                    let plan = stranger.plan(steps.into_iter().chain([pending]).collect());
-                    let mut ws = plan.connect().await?;
-                    let close = match ws.recv().await {
-                        Err(error) => error.close,
-                        Ok(message) => {
-                            let length = message.map(|message| message.len());
-                            return Err(
-                                format!("instead came a message of {length:?} bytes").into()
-                            );
-                        }
-                    };
-                    equal((close.by, close.code.0), (ClosedBy::Local, code), "end")?;
-                    let seen = Seen::of(&plan).await?;
-                    let before = seen.closed(code)?;
-                    // A ping that was sound may have been answered.
-                    let others = before.iter().filter(|frame| frame.opcode != PONG).count();
-                    equal(others, 0, "number of frames before the close frame")?;
-                    let reason = seen.frames.last().map_or(0, |frame| frame.length);
-                    ensure(reason > 2, || "the server was told no reason".to_owned())
-                },
-            )
-            .await;
+        violated(checks, &what, code, steps, "{}").await;
     }
+}
+
+/// With this answer to the handshake, the last of these steps is against the rules.
+pub(super) async fn violated(
+    checks: &mut Checks,
+    what: &str,
+    code: u16,
+    steps: Vec<Value>,
+    answer: &str,
+) {
+    let answer = answer.to_owned();
+    checks
+        .check(&format!("violation: {what} is closed with {code}"), move |stranger| async move {
+            // Sound by itself: a client that overlooks the violation takes this as a message.
+            let pending = frame_but(BINARY, "", json!({ "zeros": 256 * KIB }));
+            let plan = stranger.plan(steps.into_iter().chain([pending]).collect());
+            let plan = plan.told("answer", answer);
+            let mut ws = plan.connect().await?;
+            let close = match ws.recv().await {
+                Err(error) => error.close,
+                Ok(message) => {
+                    let length = message.map(|message| message.len());
+                    return Err(format!("instead came a message of {length:?} bytes").into());
+                }
+            };
+            equal((close.by, close.code.0), (ClosedBy::Local, code), "end")?;
+            let seen = Seen::of(&plan).await?;
+            let before = seen.closed(code)?;
+            // A ping that was sound may have been answered.
+            let others = before.iter().filter(|frame| frame.opcode != PONG).count();
+            equal(others, 0, "number of frames before the close frame")?;
+            let reason = seen.frames.last().map_or(0, |frame| frame.length);
+            ensure(reason > 2, || "the server was told no reason".to_owned())
+        })
+        .await;
 }
 
 fn violations() -> Vec<(String, u16, Vec<Value>)> {

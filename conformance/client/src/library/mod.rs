@@ -1,6 +1,7 @@
 //! What a server made of a library sends, gets and sees; the same for every library.
 
 mod closing;
+mod compressed;
 mod control;
 mod flow;
 mod handlers;
@@ -19,6 +20,7 @@ use crate::{
 pub(crate) async fn check(checks: &mut Checks) {
     handshakes::check(checks).await;
     messages::check(checks).await;
+    compressed::check(checks).await;
     control::check(checks).await;
     closing::check(checks).await;
     handlers::check(checks).await;
