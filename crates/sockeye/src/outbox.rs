@@ -73,6 +73,7 @@ struct Inner {
     in_sum: u32,
     /// Something in the queue was pushed by the connection's own handler.
     own: bool,
+    yields: Yields,
     parked: bool,
     waker: Option<Waker>,
     waiters: Option<Box<Waiters>>,
@@ -143,6 +144,7 @@ impl Outbox {
                 dropped: 0,
                 in_sum: 0,
                 own: false,
+                yields: Yields::default(),
                 parked: false,
                 waker: None,
                 waiters: None,
@@ -333,8 +335,13 @@ impl Outbox {
         if inner.queue.is_none() && control.is_empty() {
             return Taken::Nothing;
         }
-        if control.is_empty() && !own && !others_too {
-            return Taken::Others;
+        if control.is_empty() && !own {
+            let position = inner.queued as u32;
+            if others_too {
+                inner.yields.end(position);
+            } else if inner.yields.begin(position) {
+                return Taken::Others;
+            }
         }
         inner.overtaking += control.len() as u32;
         let mut queue = inner.queue.take().unwrap_or_else(take_queue);
@@ -352,8 +359,14 @@ impl Outbox {
         control
     }
 
-    /// The kernel took `count` bytes of a queue that is now `complete` or goes on.
-    pub(crate) fn on_written(&self, config: &Config, count: usize, complete: Option<Box<Queue>>) {
+    /// The kernel took `count` bytes of a queue that is now `complete` or goes on; says whether anything
+    /// else waits.
+    pub(crate) fn on_written(
+        &self,
+        config: &Config,
+        count: usize,
+        complete: Option<Box<Queue>>,
+    ) -> bool {
         let mut inner = self.lock();
         let (saved, overhead) =
             complete.as_ref().map_or((0, 0), |queue| (queue.saved(), queue.overhead()));
@@ -364,10 +377,12 @@ impl Outbox {
             self.clear(signal::PRESSURE);
             self.set(signal::DRAIN);
         }
+        let waits = inner.queue.is_some() || !inner.connection.control().is_empty();
         inner.unlock_and_notify_progress();
         if let Some(queue) = complete {
             return_queue(queue);
         }
+        waits
     }
 
     /// Goes to sleep, unless something is to be done: one of the signals for `attention`, something to
@@ -505,6 +520,38 @@ impl UnlockAndNotify for MutexGuard<'_, Inner> {
         for waiter in met {
             waiter.waker.wake();
         }
+    }
+}
+
+/// Whether letting the tasks that are ready run first has brought anything lately.
+///
+/// Where many talk at once it makes one write of many, at the cost of a further poll of the task; where
+/// one message goes to many and nobody else speaks, there is nothing to wait for. So a yield that brought
+/// nothing is the last for a while: with 1000 subscribers to one speaker, a delivery costs half as many
+/// instructions without.
+#[derive(Debug, Default)]
+struct Yields {
+    /// What was queued when the last one began, the low bits of the position.
+    position: u32,
+    /// How many were left out since one brought nothing; none is left out while they bring something.
+    left_out: u8,
+}
+
+impl Yields {
+    /// How often one is tried that will probably bring nothing: once in so many times.
+    const TRIED: u8 = 16;
+
+    /// Whether to yield now, at this position.
+    fn begin(&mut self, position: u32) -> bool {
+        self.position = position;
+        let leaves_out = (1..Self::TRIED).contains(&self.left_out);
+        self.left_out = if leaves_out { self.left_out + 1 } else { 0 };
+        !leaves_out
+    }
+
+    /// The tasks that were ready have run, and this is the position now.
+    fn end(&mut self, position: u32) {
+        self.left_out = u8::from(position == self.position);
     }
 }
 

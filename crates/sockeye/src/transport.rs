@@ -100,10 +100,13 @@ impl<T: Io> Transport<T> {
             progress();
             let mut complete = if queue.advance(count) { self.writing.take() } else { None };
             let rest = complete.as_mut().and_then(|queue| queue.take_rest());
-            outbox.on_written(config, count, complete);
+            let waits = outbox.on_written(config, count, complete);
             if rest.is_some() {
                 self.writing = rest;
                 return Poll::Ready(Ok(Flush::Pause));
+            }
+            if self.writing.is_none() && !waits {
+                break;
             }
         }
         // TLS and in-memory streams may hold bytes back until they are flushed; TCP never does.
