@@ -44,8 +44,23 @@ impl Origins {
         Self::List(origins)
     }
 
-    /// Whether a request with these headers may be served.
-    pub(crate) fn allow(&self, uri: &Uri, headers: &HeaderMap) -> bool {
+    /// Whether a request with this URI and these headers comes from such a page, or from no page at all.
+    /// WebSocket routes ask this by themselves; ask it in other routes that change something, as a page
+    /// of any origin can make its visitor's browser send them a POST.
+    ///
+    /// ```
+    /// use axum::http::{HeaderMap, StatusCode, Uri};
+    /// use sockeye::{Hub, Origins};
+    ///
+    /// async fn say(hub: Hub, uri: Uri, headers: HeaderMap, text: String) -> StatusCode {
+    ///     if !Origins::Same.allow(&uri, &headers) {
+    ///         return StatusCode::FORBIDDEN;
+    ///     }
+    ///     hub.publish("news", text);
+    ///     StatusCode::NO_CONTENT
+    /// }
+    /// ```
+    pub fn allow(&self, uri: &Uri, headers: &HeaderMap) -> bool {
         let mut origins = headers.get_all(header::ORIGIN).into_iter();
         let Some(origin) = origins.next() else { return true };
         if *self == Self::Any {
