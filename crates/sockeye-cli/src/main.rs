@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod serve;
+mod topic;
 
 use std::{process::ExitCode, str::FromStr};
 
@@ -23,7 +24,16 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve `/echo`, which sends every message back as it came, and a page at `/` to try it.
+    /// Serve WebSockets to try, and a page at `/` to try it.
+    ///
+    /// `/echo` sends every message back as it came.
+    ///
+    /// `/topics/TOPIC` passes each message on to all others who are connected there, as does a POST
+    /// with its body: `curl -d hello http://127.0.0.1:8080/topics/news`. It is answered with a count of
+    /// those for whom the message is on its way.
+    ///
+    /// Pages of other origins can use none of these.
+    #[command(verbatim_doc_comment)]
     Serve(ServeArgs),
 }
 
@@ -34,7 +44,8 @@ struct ServeArgs {
     /// printed says which.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     listen: String,
-    /// The longest message to accept, such as 64KiB or 16MiB; longer ones end with close code 1009.
+    /// The longest message to accept, such as 64KiB or 16MiB; longer ones end with close code 1009, and a
+    /// longer POST with 413.
     #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = ByteSize::from_str)]
     max_message: ByteSize,
     /// Whether messages are compressed for clients that offer permessage-deflate.

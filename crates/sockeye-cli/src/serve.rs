@@ -5,7 +5,7 @@ use std::io::Write;
 use axum::{Router, response::Html, routing::get};
 use sockeye::{Config, Handler, Limits, Message, Result, Server, Session};
 
-use crate::{Compression, ServeArgs};
+use crate::{Compression, ServeArgs, topic};
 
 /// Sends every message back as it came.
 struct Echo;
@@ -28,9 +28,11 @@ pub(crate) async fn serve(args: &ServeArgs) -> Result {
         Compression::Shared => sockeye::Compression::Shared,
         Compression::Dedicated => sockeye::Compression::dedicated(),
     };
+    let config = Config::default().limits(limits).compression(compression);
     let server = Server::new()
-        .config(Config::default().limits(limits).compression(compression))
+        .config(config.clone())
         .ws("/echo", Echo)
+        .route("/topics/{topic}", topic::route(config, max_message))
         .routes(Router::new().route("/", get(Html(include_str!("page.html")))))
         .bind(&args.listen)
         .await?;
