@@ -1,6 +1,8 @@
 //! The `sockeye` program: a WebSocket server to try things against.
 #![forbid(unsafe_code)]
 
+mod chat;
+mod page;
 mod serve;
 mod topic;
 
@@ -24,13 +26,15 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve WebSockets to try, and a page at `/` to try it.
+    /// Serve WebSockets to try, and a chat at `/` for browsers
     ///
     /// `/echo` sends every message back as it came.
     ///
     /// `/topics/TOPIC` passes each message on to all others who are connected there, as does a POST
     /// with its body: `curl -d hello http://127.0.0.1:8080/topics/news`. It is answered with a count of
     /// those for whom the message is on its way.
+    ///
+    /// `/chat/ROOM` is what the page at `/` talks to, and `/rooms` lists the rooms that somebody is in.
     ///
     /// Pages of other origins can use none of these.
     #[command(verbatim_doc_comment)]

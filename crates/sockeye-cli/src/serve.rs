@@ -1,11 +1,19 @@
 //! `sockeye serve`.
 
-use std::io::Write;
+use std::{io::Write, time::Duration};
 
-use axum::{Router, response::Html, routing::get};
-use sockeye::{Config, Handler, Limits, Message, Result, Server, Session};
+use axum::routing::get;
+use sockeye::{Config, Handler, Hub, HubOptions, Limits, Message, Result, Server, Session};
 
-use crate::{Compression, ServeArgs, topic};
+use crate::{
+    Compression, ServeArgs,
+    chat::{self, Chat},
+    page, topic,
+};
+
+/// How long somebody is still in a room of the chat after the connection has ended: who loads the page
+/// again has not gone.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// Sends every message back as it came.
 struct Echo;
@@ -29,11 +37,16 @@ pub(crate) async fn serve(args: &ServeArgs) -> Result {
         Compression::Dedicated => sockeye::Compression::dedicated(),
     };
     let config = Config::default().limits(limits).compression(compression);
+    let hub = Hub::with(HubOptions::default().presence_grace(GRACE));
+    let chat = Chat::new(&hub);
     let server = Server::new()
+        .hub(hub)
         .config(config.clone())
         .ws("/echo", Echo)
+        .ws("/chat/{room}", chat)
+        .route("/rooms", get(chat::rooms))
         .route("/topics/{topic}", topic::route(config, max_message))
-        .routes(Router::new().route("/", get(Html(include_str!("page.html")))))
+        .routes(page::routes())
         .bind(&args.listen)
         .await?;
     // Before the line: whoever has read it may send a signal at once.

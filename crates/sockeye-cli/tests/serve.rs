@@ -45,16 +45,26 @@ async fn echo_sends_texts_and_binaries_back() {
 }
 
 #[tokio::test]
-async fn the_page_is_html_that_tries_the_echo() {
+async fn the_page_and_what_belongs_to_it_may_run_nothing_else() {
     let program = Program::serve(&[]).await;
-    let mut client = Client::connect(program.addr).await;
-    client.send(request("/", "")).await;
-    let answer = client.answer().await;
-    assert_eq!(answer.status, 200);
-    let kind = answer.header("content-type").expect("a content type");
-    assert!(kind.starts_with("text/html"), "{kind}");
-    assert!(answer.body.to_ascii_lowercase().contains("<!doctype html>"));
-    assert!(answer.body.contains("/echo") && answer.body.contains("WebSocket"));
+    for (path, expected, content) in [
+        ("/", "text/html", "<!doctype html>"),
+        ("/style.css", "text/css", "light-dark("),
+        ("/script.js", "text/javascript", "new WebSocket("),
+        ("/icon.svg", "image/svg+xml", "<svg"),
+    ] {
+        let mut client = Client::connect(program.addr).await;
+        client.send(request(path, "")).await;
+        let answer = client.answer().await;
+        assert_eq!(answer.status, 200, "{path}");
+        let kind = answer.header("content-type").expect("a content type");
+        assert!(kind.starts_with(expected), "{path}: {kind}");
+        assert!(answer.body.contains(content), "{path}");
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+        let policy = answer.header("content-security-policy").expect("a policy");
+        assert!(policy.starts_with("default-src 'none'; script-src 'self'; "), "{policy}");
+        assert!(!policy.contains("unsafe"), "{policy}");
+    }
 }
 
 #[tokio::test]
