@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer } from "node:http";
 import { chromium } from "playwright-core";
+import { checkChat, checkTopics } from "./chat.mjs";
 import { check, finish, target } from "./harness.mjs";
 import { BINARY, RSV1, TEXT, digits, prose, tapped } from "./tap.mjs";
 
@@ -33,6 +34,8 @@ await once(foreign.listen(0, "127.0.0.1"), "listening");
 const browser = await chromium.launch({ executablePath: EXECUTABLE, args: ARGUMENTS });
 try {
   await checkPage();
+  await checkChat(browser, address);
+  await checkTopics(browser, address, `http://127.0.0.1:${foreign.address().port}/`);
   await checkSockets();
   await checkOrigins();
   await checkWire();
@@ -42,10 +45,21 @@ try {
 }
 finish(name);
 
-// The program's own page, used as a person would.
+// The program's own page, and its corner to try /echo, used as a person would.
 async function checkPage() {
   const page = await opened(`http://${address}/`);
 
+  await check("page: nothing but what comes with it may run", async () => {
+    const { headers } = await fetch(`http://${address}/`);
+    const policy = headers.get("content-security-policy");
+    assert.match(policy, /default-src 'none'; script-src 'self'; style-src 'self';/);
+    assert.doesNotMatch(policy, /unsafe/);
+    assert.equal(headers.get("x-content-type-options"), "nosniff");
+  });
+
+  await check("page: the chat connects", () => page.waitForSelector("#state[data-state=connected]"));
+
+  await page.click("#echo summary");
   await check("page: the status becomes open", () =>
     page.waitForFunction(() => document.querySelector("#status")?.textContent.trim() === "open"));
 
@@ -57,7 +71,9 @@ async function checkPage() {
       (text) => document.querySelector("#log").textContent.includes(text),
       message,
     );
+    await page.waitForSelector("#log .received");
   });
+  await page.close();
 }
 
 // The browser's WebSocket, scripted from the program's own origin.
@@ -207,9 +223,7 @@ function throughTap(body) {
   return tapped(address, async (tap, seen) => {
     const page = await opened(`http://${tap}/`);
     // The page has a socket of its own, which is not the matter here.
-    await page.waitForFunction(() => {
-      return document.querySelector("#status")?.textContent.trim() === "open";
-    });
+    await page.waitForSelector("#state[data-state=connected]");
     const before = seen().length;
     await page.evaluate(defineHelpers, `ws://${tap}/echo`);
     await body(page, () => seen().slice(before));
