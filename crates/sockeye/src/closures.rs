@@ -4,7 +4,9 @@ use std::{fmt, future::Future, marker::PhantomData, pin::Pin};
 
 use sockeye_proto::Message;
 
-use crate::{Accept, Close, Error, Handler, Handshake, Rejection, Result, SendStatus, Session};
+use crate::{
+    Accept, Close, Error, Handler, Handshake, PublishReport, Rejection, Result, SendStatus, Session,
+};
 
 /// A handler made of closures, for those who think in callbacks.
 ///
@@ -67,7 +69,13 @@ impl Outcome for SendStatus {
     }
 }
 
-/// Whether a ping was queued.
+impl Outcome for PublishReport {
+    fn into_result(self) -> Result {
+        Ok(())
+    }
+}
+
+/// What those give that say whether anything has changed, as [`Socket::subscribe`](crate::Socket) does.
 impl Outcome for bool {
     fn into_result(self) -> Result {
         Ok(())

@@ -50,7 +50,7 @@ use crate::{
 ///     Json(hub.user(user).send(text))
 /// }
 ///
-/// let sockets = sockeye::on().on_open(|session| drop(session.subscribe("news")));
+/// let sockets = sockeye::on().on_open(|session| session.subscribe("news"));
 /// let server = Server::new()
 ///     .ws("/ws", sockets)
 ///     .routes(Router::new().route("/notify/{user}", post(notify)));
