@@ -9,7 +9,10 @@ use std::{
 };
 
 use sockeye_proto::{CloseCode, CloseFrame, Role};
-use tokio::{task::coop::unconstrained, time::Sleep};
+use tokio::{
+    task::{coop::unconstrained, yield_now},
+    time::Sleep,
+};
 
 use super::{COMPRESSED, DEAF, Parts, Phase, REARM, YIELDED};
 use crate::{
@@ -76,7 +79,7 @@ impl<T: Io> Parts<T> {
                     self.used = self.used.saturating_add(COMPRESSED);
                 }
                 self.flags.set(YIELDED, true);
-                cx.waker().wake_by_ref();
+                after_others(cx);
             }
             Poll::Ready(Err(error)) => self.on_io_error(&error),
             Poll::Pending => self.rearm_if(Deadlines::on_stall),
@@ -154,4 +157,12 @@ impl<T: Io> Parts<T> {
         self.outbox().close(&CloseFrame::new(code, reason));
         self.on_signals();
     }
+}
+
+/// Wakes the task once those that are ready have run, and those that the kernel has news for: what these
+/// say goes into the same write. With 32 members talking, a wake at once made three writes of each
+/// member's round.
+fn after_others(cx: &mut Context<'_>) {
+    // It defers the waker behind the next look at the kernel, in its first poll.
+    let _ = pin!(yield_now()).poll(cx);
 }
