@@ -6,6 +6,7 @@ const { values } = parseArgs({
     compression: { type: "string" },
     size: { type: "string" },
     "in-flight": { type: "string" },
+    workers: { type: "string" },
   },
 });
 
@@ -33,6 +34,8 @@ const server = Bun.serve({
       if (ws.data.pathname === "/receive") {
         receivers.push(ws);
         ws.subscribe("all");
+      } else if (ws.data.pathname === "/hear" || ws.data.pathname === "/talk") {
+        ws.subscribe("topic");
       }
     },
     message(ws, message) {
@@ -40,6 +43,10 @@ const server = Bun.serve({
         server.publish("all", message, compress);
       } else if (ws.data.pathname === "/each") {
         for (const receiver of receivers) receiver.send(message, compress);
+      } else if (ws.data.pathname === "/publish") {
+        server.publish("topic", message);
+      } else if (ws.data.pathname === "/talk") {
+        ws.publish("topic", message);
       } else {
         ws.send(message, compress);
       }

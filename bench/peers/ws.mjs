@@ -1,12 +1,13 @@
 // Node's `ws`, as its documentation writes a server with compression; prints its port.
 import { parseArgs } from "node:util";
-import { WebSocketServer } from "ws";
+import WebSocket, { WebSocketServer } from "ws";
 
 const { values } = parseArgs({
   options: {
     compression: { type: "string" },
     size: { type: "string" },
     "in-flight": { type: "string" },
+    workers: { type: "string" },
   },
 });
 
@@ -35,7 +36,15 @@ server.on("connection", (ws, request) => {
     ws.on("message", (data, isBinary) => {
       for (const receiver of receivers) receiver.send(data, { binary: isBinary });
     });
-  } else {
+  } else if (request.url === "/publish" || request.url === "/talk") {
+    ws.on("message", (data, isBinary) => {
+      server.clients.forEach((client) => {
+        if (client !== ws && client.readyState === WebSocket.OPEN) {
+          client.send(data, { binary: isBinary });
+        }
+      });
+    });
+  } else if (request.url !== "/hear") {
     ws.on("message", (data, isBinary) => ws.send(data, { binary: isBinary }));
   }
 });

@@ -27,6 +27,8 @@ pub(crate) enum Unit {
     Bytes,
     #[serde(rename = "bytes of an answer on the wire")]
     OnTheWire,
+    #[serde(rename = "ns of latency, 99th percentile")]
+    Latency,
 }
 
 #[derive(Debug, Serialize)]
@@ -85,9 +87,10 @@ impl Row {
         };
         let servers = samples.iter().map(figure).collect();
         // What a message is compressed to is a matter of level and window, and told beside its cost.
+        // Latency has a good part of the load in it.
         let ratios = match unit {
             Unit::Nanoseconds | Unit::Bytes => Ratios::new(samples),
-            Unit::OnTheWire => None,
+            Unit::OnTheWire | Unit::Latency => None,
         };
         Self { work: work.into(), unit, servers, ratios }
     }
@@ -103,12 +106,14 @@ impl Row {
 /// The lines under [`Row::FIGURES`].
 impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unit = match self.unit {
-            Unit::Nanoseconds => "ns",
-            Unit::Bytes => "B",
-            Unit::OnTheWire => "B on the wire",
+        let (unit, in_one) = match self.unit {
+            Unit::Nanoseconds => ("ns", 1.0),
+            Unit::Bytes => ("B", 1.0),
+            Unit::OnTheWire => ("B on the wire", 1.0),
+            Unit::Latency => ("µs at p99", 1000.0),
         };
         for Figure { server, spread, to_handler, .. } in &self.servers {
+            let spread = spread.in_units_of(in_one);
             writeln!(f, "| {}, {unit} | {server} | {spread:.0} | {to_handler} |", self.work)?;
         }
         Ok(())
@@ -147,6 +152,18 @@ impl Comparison {
         Self::of(what, one, other, |one, other| one - other)
     }
 
+    /// How many times as much each is as that of one server, if that was measured.
+    pub(crate) fn to(what: &str, samples: &Samples, base: Contender) -> Vec<Self> {
+        let Some(base_samples) = samples.get(&base) else { return Vec::new() };
+        let others = samples.iter().filter(|(contender, _)| **contender != base);
+        let results = others.map(|(contender, samples)| Self {
+            what: what.to_owned(),
+            server: contender.name(),
+            result: Spread::of_ratio(samples, base_samples),
+        });
+        results.collect()
+    }
+
     fn of(what: &str, one: &Samples, other: &Samples, compare: fn(f64, f64) -> f64) -> Vec<Self> {
         let both = one.iter().filter_map(|(contender, one)| {
             let other = other.get(contender)?;
@@ -161,7 +178,7 @@ impl Comparison {
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { what, server, result } = self;
-        write!(f, "| {what} | {server} | {result:.1} |")
+        write!(f, "| {what} | {server} | {result:.2} |")
     }
 }
 
@@ -174,6 +191,11 @@ impl Spread {
             lowest: sorted[0],
             highest: sorted[sorted.len() - 1],
         }
+    }
+
+    fn in_units_of(self, one: f64) -> Self {
+        let Self { median, lowest, highest } = self;
+        Self { median: median / one, lowest: lowest / one, highest: highest / one }
     }
 
     /// Round by round: what disturbs the machine for longer than a round disturbs both.
@@ -193,7 +215,7 @@ impl fmt::Display for Spread {
 
 #[cfg(test)]
 mod tests {
-    use super::{Contender, Ratios, Samples, Spread};
+    use super::{Comparison, Contender, Ratios, Samples, Spread};
 
     #[test]
     fn ratios_are_taken_round_by_round_and_against_the_best_peer() {
@@ -209,5 +231,19 @@ mod tests {
             loop_to_handler: Some(Spread { median: 1.2, lowest: 1.1, highest: 1.5 }),
         };
         assert_eq!(Ratios::new(&samples), Some(expected));
+    }
+
+    #[test]
+    fn each_is_compared_to_one_if_that_was_measured() {
+        let mut samples = Samples::from([
+            (Contender::Sockeye, vec![10.0, 20.0, 40.0]),
+            (Contender::Axum, vec![30.0, 30.0, 30.0]),
+        ]);
+        assert!(Comparison::to("", &samples, Contender::Bun).is_empty());
+        samples.insert(Contender::Bun, vec![20.0, 20.0, 50.0]);
+        let compared = Comparison::to("", &samples, Contender::Bun);
+        let servers: Vec<_> = compared.iter().map(|comparison| comparison.server).collect();
+        assert_eq!(servers, ["sockeye", "axum"]);
+        assert_eq!(compared[0].result, Spread { median: 0.8, lowest: 0.5, highest: 1.0 });
     }
 }

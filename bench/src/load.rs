@@ -32,7 +32,8 @@ pub(crate) struct Work {
 
 impl Work {
     pub(crate) fn expected(self) -> Expected {
-        Expected { size: self.size, in_flight: self.in_flight, compression: Compression::Off }
+        let Self { size, in_flight, .. } = self;
+        Expected { size, in_flight, compression: Compression::Off, workers: 1 }
     }
 }
 

@@ -62,7 +62,7 @@ fn version(user: &str, name: &str) -> Option<&'static str> {
     several.map_or_else(|| package(name), |(_, listed)| Some(listed))?.split('"').next()
 }
 
-/// Only the rows with compression need it, so here it may be missing.
+/// Only the rows with compression or fan-out need it, so here it may be missing.
 fn node() -> String {
     let output = Command::new("node").arg("--version").output();
     let version = output.map_or_else(|_| Vec::new(), |output| output.stdout);

@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod deflate;
+mod fanout;
 mod figures;
 mod load;
 mod machine;
@@ -39,6 +40,9 @@ struct Cli {
     /// Only the rows whose name contains this, such as `1 MB` or `idle`.
     #[arg(long, default_value = "")]
     only: String,
+    /// Beside sockeye, only these servers, such as `bun,ws`.
+    #[arg(long, value_delimiter = ',')]
+    against: Vec<Contender>,
     /// A file to write the results to as JSON.
     #[arg(long)]
     json: Option<std::path::PathBuf>,

@@ -12,7 +12,8 @@ use crate::{
     serve::{Contender, Expected},
 };
 
-/// A server in a process of its own, pinned to the first processor; ended when dropped.
+/// A server in a process of its own, ended when dropped. With one worker it is pinned to the first
+/// processor, with two it may use the second as well.
 pub(crate) struct Process {
     child: Child,
     pub(crate) port: u16,
@@ -21,7 +22,7 @@ pub(crate) struct Process {
 impl Process {
     pub(crate) fn start(contender: Contender, expected: Expected) -> Result<Self> {
         let mut child = Command::new("taskset")
-            .args(["-c", "0"])
+            .args(["-c", if expected.workers == 1 { "0" } else { "0,1" }])
             .args(contender.command()?)
             .args(expected.arguments())
             .stdout(Stdio::piped())
@@ -106,6 +107,34 @@ pub(crate) fn pin_self() -> Result {
     let pinned = Command::new("taskset").args(["-cp", "1", &id]).stdout(Stdio::null()).status()?;
     if !pinned.success() {
         return Err("cannot pin the load to the second processor".into());
+    }
+    Ok(())
+}
+
+/// Has so many files open in this process, and in the servers that it starts from now on.
+pub(crate) fn allow_open_files(count: usize) -> Result {
+    let limits = fs::read_to_string("/proc/self/limits")?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let mut limits = line.unwrap_or_default().split_whitespace();
+    let mut limit = || limits.next().map(|limit| limit.parse().unwrap_or(usize::MAX));
+    let (Some(soft), Some(hard)) = (limit(), limit()) else {
+        return Err("there is no limit of open files in `/proc/self/limits`".into());
+    };
+    if count > hard {
+        return Err(format!(
+            "{count} open files are needed in each of two processes, and no more than {hard} are \
+             allowed: raise the hard limit (`ulimit -Hn`)"
+        )
+        .into());
+    }
+    if count > soft {
+        let status = Command::new("prlimit")
+            .args(["--pid", &std::process::id().to_string(), &format!("--nofile={count}:")])
+            .status()
+            .map_err(|error| format!("cannot start `prlimit` (from util-linux): {error}"))?;
+        if !status.success() {
+            return Err("cannot raise the limit of open files".into());
+        }
     }
     Ok(())
 }

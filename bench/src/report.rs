@@ -6,7 +6,7 @@ use serde::Serialize;
 use sockeye_proto::deflate::Parameters;
 
 use crate::{
-    Cli, Result, deflate,
+    Cli, Result, deflate, fanout,
     figures::{Comparison, Row, Samples, Unit},
     load::{self, Work},
     machine::Machine,
@@ -131,13 +131,19 @@ fn measure(cli: &Cli) -> Result<Results> {
         results.tell(Row::new("connection whose handler waits", Unit::Bytes, &waiting));
     }
     runtime.block_on(deflate::measure(cli, &mut results))?;
+    runtime.block_on(fanout::measure(cli, &mut results))?;
     Ok(results)
 }
 
 /// Who comes when. Each round begins with another one, so that none always has the same place.
 pub(crate) fn turns(cli: &Cli, all: &'static [Contender]) -> impl Iterator<Item = Contender> {
     let place = move |round, turn| all[(round + turn) % all.len()];
-    (0..cli.rounds.get()).flat_map(move |round| (0..all.len()).map(move |turn| place(round, turn)))
+    let takes_part = |contender: &Contender| {
+        !contender.is_peer() || cli.against.is_empty() || cli.against.contains(contender)
+    };
+    (0..cli.rounds.get())
+        .flat_map(move |round| (0..all.len()).map(move |turn| place(round, turn)))
+        .filter(takes_part)
 }
 
 async fn cpu_per_message(cli: &Cli, work: Work) -> Result<Samples> {

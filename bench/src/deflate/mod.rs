@@ -68,12 +68,12 @@ impl Echo {
 
 /// What a server is told; there is never more than one message in flight.
 fn expected(compression: Compression, size: usize) -> Expected {
-    Expected { size, in_flight: 1, compression }
+    Expected { size, in_flight: 1, compression, workers: 1 }
 }
 
 /// A script is compiled while it runs: with a third of this, `ws` still pays for it when the
 /// measurement begins.
-const WARM_UP: Duration = Duration::from_secs(1);
+pub(crate) const WARM_UP: Duration = Duration::from_secs(1);
 
 /// The CPU of a message, and the length of its answer.
 async fn echoes(cli: &Cli, row: Echo, results: &mut Results) -> Result<[Samples; 2]> {

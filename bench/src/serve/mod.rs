@@ -1,5 +1,6 @@
 //! The servers that are compared, each as its own documentation writes an echo server.
 
+mod broadcast;
 mod fastwebsockets;
 mod sockeye;
 mod tungstenite;
@@ -9,6 +10,7 @@ use std::{ffi::OsString, io::Write, net::SocketAddr};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use sockeye_proto::deflate::Level;
+use tokio::runtime::Builder;
 
 use crate::{Result, peers};
 
@@ -47,6 +49,9 @@ impl Contender {
     /// The same and more, where what is compressed is also what is measured.
     pub(crate) const AT_SEVERAL_LEVELS: &[Self] =
         &[Self::Sockeye, Self::SockeyeLevel2, Self::SockeyeLevel6, Self::Ws, Self::Bun];
+
+    /// Those in the rows with fan-out.
+    pub(crate) const FANNING_OUT: &[Self] = &[Self::Sockeye, Self::Axum, Self::Ws, Self::Bun];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
@@ -100,6 +105,9 @@ pub(crate) struct Expected {
     /// What the server does about permessage-deflate.
     #[arg(long, default_value = "off")]
     pub(crate) compression: Compression,
+    /// On how many threads it handles connections. A script has one in any case.
+    #[arg(long, default_value_t = 1)]
+    pub(crate) workers: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
@@ -124,7 +132,7 @@ impl Compression {
 
 impl Expected {
     /// As arguments, as all servers take them.
-    pub(crate) fn arguments(self) -> [String; 6] {
+    pub(crate) fn arguments(self) -> [String; 8] {
         [
             "--size".to_owned(),
             self.size.to_string(),
@@ -132,13 +140,19 @@ impl Expected {
             self.in_flight.to_string(),
             "--compression".to_owned(),
             self.compression.name().to_owned(),
+            "--workers".to_owned(),
+            self.workers.to_string(),
         ]
     }
 }
 
-/// Serves on one thread and a port of the system's choice.
+/// Serves on a port of the system's choice, on one thread unless more are expected.
 pub(crate) fn serve(contender: Contender, expected: Expected) -> Result {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let mut runtime = match expected.workers {
+        1 => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    };
+    let runtime = runtime.worker_threads(expected.workers).enable_all().build()?;
     runtime.block_on(async {
         match contender {
             Contender::Sockeye => sockeye::handler(expected, Level::default()).await,

@@ -17,7 +17,10 @@ pub(super) async fn handler(expected: Expected, level: Level) -> Result {
         .ws("/wait", Wait)
         .ws("/receive", Receive(receivers.clone()))
         .ws("/once", Once(receivers.clone()))
-        .ws("/each", Each(receivers));
+        .ws("/each", Each(receivers))
+        .ws("/hear", Hear)
+        .ws("/publish", Publish)
+        .ws("/talk", Talk);
     run(server).await
 }
 
@@ -112,6 +115,50 @@ impl Handler for Each {
         for receiver in self.0.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             receiver.send(message.clone());
         }
+        Ok(())
+    }
+}
+
+/// What the rows with fan-out are about.
+const TOPIC: &str = "all";
+
+/// Hears what is published, and says nothing.
+struct Hear;
+
+impl Handler for Hear {
+    type Data = ();
+
+    async fn open(&self, session: &mut Session<()>) -> sockeye::Result {
+        session.subscribe(TOPIC);
+        Ok(())
+    }
+}
+
+/// Publishes to all who hear, and does not.
+struct Publish;
+
+impl Handler for Publish {
+    type Data = ();
+
+    async fn message(&self, session: &mut Session<()>, message: Message<'_>) -> sockeye::Result {
+        session.hub().publish(TOPIC, message);
+        Ok(())
+    }
+}
+
+/// Hears what the others say, and publishes to them.
+struct Talk;
+
+impl Handler for Talk {
+    type Data = ();
+
+    async fn open(&self, session: &mut Session<()>) -> sockeye::Result {
+        session.subscribe(TOPIC);
+        Ok(())
+    }
+
+    async fn message(&self, session: &mut Session<()>, message: Message<'_>) -> sockeye::Result {
+        session.publish(TOPIC, message);
         Ok(())
     }
 }

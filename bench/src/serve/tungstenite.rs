@@ -12,7 +12,7 @@ use futures_util::{Sink, SinkExt, Stream, StreamExt, TryStreamExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::tungstenite::{self, protocol::WebSocketConfig};
 
-use super::{Expected, announce};
+use super::{Expected, announce, broadcast};
 use crate::Result;
 
 pub(super) async fn bare(expected: Expected) -> Result {
@@ -46,14 +46,15 @@ pub(super) async fn axum(expected: Expected) -> Result {
             let _ = echo(socket, expected, is_data).await;
         })
     };
-    axum::serve(listener, Router::new().route("/", any(upgrade))).await?;
+    let router = Router::new().route("/", any(upgrade)).merge(broadcast::routes(expected));
+    axum::serve(listener, router).await?;
     Ok(())
 }
 
 /// The docs of `read_buffer_size` advise 4 KiB for many connections and 128 KiB for much to read.
 /// All that is free in the buffer is filled with zeros before each read, so the smallest one that
 /// takes in what comes at once is the fastest.
-fn read_buffer(expected: Expected) -> usize {
+pub(super) fn read_buffer(expected: Expected) -> usize {
     const HEADER: usize = 14;
     let at_once = expected.in_flight * (HEADER + expected.size);
     at_once.next_power_of_two().clamp(4 * 1024, 128 * 1024)
