@@ -69,6 +69,7 @@ mod outbox;
 mod pool;
 mod queue;
 mod registry;
+mod sync;
 
 mod deadlines;
 mod link;
@@ -81,6 +82,9 @@ mod server;
 mod upgrade;
 
 pub mod testing;
+
+#[cfg(all(test, sockeye_loom))]
+mod interleavings;
 
 pub use client::Client;
 pub use closures::{AsyncAttach, AsyncCallback, AsyncSessionCallback, On, Outcome, on};

@@ -2,8 +2,8 @@
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+        Arc, PoisonError,
+        atomic::{AtomicU64, Ordering},
     },
     task::Waker,
 };
@@ -18,6 +18,7 @@ use crate::{
     pool::{return_queue, take_queue},
     queue::{ENTRY_OVERHEAD, Queue},
     socket::{Close, ClosedBy, DropReason, SendStatus},
+    sync::{AtomicBool, AtomicU8, Mutex, MutexGuard},
 };
 
 /// From this length on a payload that is owned is queued by reference: below it the copy is cheaper

@@ -1,7 +1,7 @@
 //! Who is connected, to a hub and to a server, and who ends a connection.
 
 use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError, Weak,
+    Arc, PoisonError, Weak,
     atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
@@ -10,7 +10,11 @@ use sockeye_proto::CloseCode;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use crate::{Hub, Socket, socket::Shared};
+use crate::{
+    Hub, Socket,
+    socket::Shared,
+    sync::{Mutex, MutexGuard},
+};
 
 /// The open connections of a hub.
 #[derive(Debug, Default)]

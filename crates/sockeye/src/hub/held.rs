@@ -1,6 +1,6 @@
 //! What a connection holds in its hub, to be given up when it ends.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use indexmap::IndexSet;
 
@@ -9,7 +9,10 @@ use super::{
     presence::{Ended, State},
     topic::{Kind, Named, Topic},
 };
-use crate::socket::Shared;
+use crate::{
+    socket::Shared,
+    sync::{Mutex, MutexGuard},
+};
 
 /// What a connection holds. The lock comes before those of topics and of presence.
 #[derive(Debug, Default)]

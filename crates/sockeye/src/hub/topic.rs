@@ -4,7 +4,7 @@ use std::{
     fmt,
     hash::{BuildHasher, Hash, Hasher, RandomState},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        Arc, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
@@ -16,6 +16,7 @@ use crate::{
     Compress, DropReason, Message, SendStatus,
     encoded::{Form, Publication, count_plain_for_window},
     socket::Shared,
+    sync::{Mutex, MutexGuard, RwLock},
 };
 
 /// Whose names a name is one of.
@@ -178,7 +179,7 @@ pub(crate) struct Topics {
 
 /// Among how many locks the names are spread: the first subscriber of a topic and its last one need one
 /// of them alone, the others share it.
-const SHARDS: usize = 16;
+const SHARDS: usize = if cfg!(sockeye_loom) { 1 } else { 16 };
 
 /// A topic by its name.
 #[derive(Clone, Debug)]

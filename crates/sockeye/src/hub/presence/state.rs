@@ -4,7 +4,7 @@ use std::{
     collections::{HashMap, VecDeque},
     mem,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker},
@@ -18,7 +18,10 @@ use tokio::runtime::Handle;
 use uuid::Uuid;
 
 use super::{PresenceChange, PresenceDiff, PresenceKey, PresenceSnapshot, Present, Told};
-use crate::hub::{Hub, topic::Kind};
+use crate::{
+    hub::{Hub, topic::Kind},
+    sync::{Mutex, MutexGuard},
+};
 
 /// How many changes a watcher may be behind before it starts anew from a snapshot.
 const MOST_BEHIND: usize = 64;
