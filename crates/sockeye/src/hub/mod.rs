@@ -65,7 +65,8 @@ use crate::{
 /// - All subscribers of a topic see its messages in the same order, and so do the members of a room and
 ///   the connections of a user.
 /// - A publication does not wait for its receivers, nor for publications elsewhere. It holds the
-///   thread for some 0.15 milliseconds for each 1000 receivers.
+///   thread for some 0.2 milliseconds for each 1000 receivers, and for up to 1 where they are so
+///   many that what is kept of them lies in no cache.
 /// - What a connection holds here is given up when it ends, by whatever way.
 /// - A topic or room exists as long as somebody is in it, and costs nothing before and after.
 ///

@@ -118,6 +118,9 @@ impl Room {
     /// [`HubOptions::announce_window`](super::HubOptions::announce_window), so that many who come at a
     /// time are one message.
     ///
+    /// Changes that are made on a thread without a tokio runtime are told with the next one that is made
+    /// on one.
+    ///
     /// It ends with the last member, so call it for whoever has joined: again, it does no more than put
     /// `encode` in the place of the one before. False if the room has no members.
     ///
