@@ -70,6 +70,8 @@ mod pool;
 mod queue;
 mod registry;
 mod sync;
+mod waiters;
+mod yields;
 
 mod deadlines;
 mod link;

@@ -1,10 +1,7 @@
 //! Bytes that wait for one peer, bounded, and who is told about them.
 
 use std::{
-    sync::{
-        Arc, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, PoisonError, atomic::Ordering},
     task::Waker,
 };
 
@@ -19,6 +16,8 @@ use crate::{
     queue::{ENTRY_OVERHEAD, Queue},
     socket::{Close, ClosedBy, DropReason, SendStatus},
     sync::{AtomicBool, AtomicU8, Mutex, MutexGuard},
+    waiters::{Interest, Waiters},
+    yields::Yields,
 };
 
 /// From this length on a payload that is owned is queued by reference: below it the copy is cheaper
@@ -95,32 +94,6 @@ pub(crate) enum Outgoing<'a> {
     /// A server's frame that others get, too.
     Frame(&'a Bytes),
 }
-
-/// Tasks that wait for something.
-#[derive(Debug, Default)]
-struct Waiters(Vec<Waiter>);
-
-#[derive(Debug)]
-struct Waiter {
-    /// By which it is forgotten.
-    key: u64,
-    interest: Interest,
-    waker: Waker,
-}
-
-/// What a task waits for; each also ends with the connection.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Interest {
-    /// All up to this position has reached the kernel.
-    Flushed(u64),
-    /// No more than this waits, in bytes.
-    Writable(usize),
-    /// The end alone.
-    End,
-}
-
-/// The next of those numbers. It is never used twice, as a task may still hold one that is forgotten.
-static NEXT_KEY: AtomicU64 = AtomicU64::new(0);
 
 /// What the connection's task finds when it looks for something to write.
 pub(crate) enum Taken {
@@ -290,30 +263,17 @@ impl Outbox {
         inner.queued - inner.buffered as u64 >= position
     }
 
-    /// A number to [`watch`](Self::watch) under.
-    pub(crate) fn new_key() -> u64 {
-        NEXT_KEY.fetch_add(1, Ordering::Relaxed)
-    }
-
     /// Remembers to wake `waker` at the next change, in the place of what `key` had before.
     pub(crate) fn watch(&self, key: u64, interest: Interest, waker: &Waker) {
-        let mut inner = self.lock();
-        let Waiters(list) = &mut **inner.waiters.get_or_insert_default();
-        match list.iter_mut().find(|waiter| waiter.key == key) {
-            Some(known) => {
-                known.interest = interest;
-                known.waker.clone_from(waker);
-            }
-            None => list.push(Waiter { key, interest, waker: waker.clone() }),
-        }
+        self.lock().waiters.get_or_insert_default().watch(key, interest, waker);
     }
 
     pub(crate) fn unwatch(&self, key: u64) {
         let mut inner = self.lock();
-        if let Some(Waiters(list)) = inner.waiters.as_deref_mut() {
-            list.retain(|waiter| waiter.key != key);
+        if let Some(waiters) = &mut inner.waiters {
+            waiters.forget(key);
         }
-        inner.waiters.take_if(|waiters| waiters.0.is_empty());
+        inner.waiters.take_if(|waiters| waiters.is_empty());
     }
 }
 
@@ -503,68 +463,15 @@ impl UnlockAndNotify for MutexGuard<'_, Inner> {
     fn unlock_and_notify(mut self) {
         let waiters = self.waiters.take();
         drop(self);
-        for waiter in waiters.into_iter().flat_map(|waiters| waiters.0) {
-            waiter.waker.wake();
-        }
+        waiters.unwrap_or_default().into_wakers().for_each(Waker::wake);
     }
 
     fn unlock_and_notify_progress(mut self) {
         let (flushed, buffered) = (self.queued - self.buffered as u64, self.buffered());
-        let Some(Waiters(list)) = self.waiters.as_deref_mut() else { return };
-        let is_met = |waiter: &mut Waiter| match waiter.interest {
-            Interest::Flushed(position) => flushed >= position,
-            Interest::Writable(low_water) => buffered <= low_water,
-            Interest::End => false,
-        };
-        let met: Vec<_> = list.extract_if(.., is_met).collect();
+        let Some(waiters) = &mut self.waiters else { return };
+        let met = waiters.take_met(flushed, buffered);
         drop(self);
-        for waiter in met {
-            waiter.waker.wake();
-        }
-    }
-}
-
-/// Whether letting the tasks that are ready run first has brought anything lately.
-///
-/// Where many talk at once it makes one write of many, at the cost of a further poll of the task; where
-/// one message goes to many and nobody else speaks, there is nothing to wait for. So after a few that
-/// brought nothing the next are left out, and twice as many each time: with 1000 subscribers to one
-/// speaker, a delivery costs two thirds of the instructions.
-#[derive(Debug, Default)]
-struct Yields {
-    /// What was queued when the last one began, the low bits of the position.
-    position: u32,
-    /// How many in a row have brought nothing.
-    in_vain: u8,
-    /// How many are still to be left out because of that.
-    left_out: u8,
-}
-
-impl Yields {
-    /// So many in a row may bring nothing before any is left out: among many who talk one does so now
-    /// and then.
-    const TOLERATED: u8 = 3;
-    /// At most two to the power of this are left out before one is tried again.
-    const MOST_LEFT_OUT: u8 = 4;
-
-    /// Whether to yield now, at this position.
-    fn begin(&mut self, position: u32) -> bool {
-        self.position = position;
-        let yields = self.left_out == 0;
-        self.left_out = self.left_out.saturating_sub(1);
-        yields
-    }
-
-    /// The tasks that were ready have run, and this is the position now.
-    fn end(&mut self, position: u32) {
-        if position == self.position {
-            self.in_vain = (self.in_vain + 1).min(Self::TOLERATED + Self::MOST_LEFT_OUT);
-            if let Some(doublings) = self.in_vain.checked_sub(Self::TOLERATED + 1) {
-                self.left_out = 2 << doublings;
-            }
-        } else {
-            self.in_vain = 0;
-        }
+        met.into_iter().for_each(Waker::wake);
     }
 }
 

@@ -20,8 +20,9 @@ use crate::{
     compression::{Deflate, Way},
     encoded::{Form, Publication, count_plain_for_window},
     hub::Held,
-    outbox::{Interest, Outbox, Outgoing, signal},
+    outbox::{Outbox, Outgoing, signal},
     registry::{Registration, Registry, Served},
+    waiters::{Interest, Waiters},
 };
 
 /// A connection as everyone sees it: a clone is cheap, may be kept anywhere and sent to any task,
@@ -391,7 +392,7 @@ pub(crate) struct Watch {
 
 impl Watch {
     pub(crate) fn new(socket: &Socket) -> Self {
-        Self { socket: socket.clone(), key: Outbox::new_key() }
+        Self { socket: socket.clone(), key: Waiters::new_key() }
     }
 
     /// Ready once all up to `position` has reached the kernel.

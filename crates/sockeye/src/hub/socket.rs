@@ -52,7 +52,8 @@ impl Socket {
     /// have many connections. False if the connection has ended.
     ///
     /// The name is taken as it is: whether the peer is who it says it is has been asked before, in
-    /// [`attach`](crate::Handler::attach).
+    /// [`attach`](crate::Handler::attach). Where the connection is present already, it stays so as what it
+    /// was.
     pub fn identify(&self, user: &str) -> bool {
         self.0.held.identify(&self.0, user)
     }
