@@ -51,15 +51,16 @@ pub(crate) fn windows_used() -> usize {
 pub(crate) struct Reserved(usize);
 
 impl Reserved {
-    /// None for a connection that keeps no account.
+    /// For a connection without windows, and for a client's, which are not counted.
     pub(crate) const NOTHING: Self = Self(0);
 
     pub(crate) fn take(bytes: usize) -> Option<Self> {
+        if bytes == 0 {
+            return Some(Self::NOTHING);
+        }
         let budget = WINDOWS.load(Ordering::Relaxed);
-        let within =
-            |used: usize| used.checked_add(bytes).filter(|used| bytes == 0 || *used <= budget);
-        let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
-        WINDOWS_USED.fetch_update(set, fetch, within).ok()?;
+        let within = |used: usize| used.checked_add(bytes).filter(|used| *used <= budget);
+        WINDOWS_USED.fetch_update(Ordering::Relaxed, Ordering::Relaxed, within).ok()?;
         Some(Self(bytes))
     }
 }

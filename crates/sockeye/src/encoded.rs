@@ -120,12 +120,10 @@ impl<'a> Publication<'a> {
         Self { message, compress, plain, compressed, plain_for_window: Cell::new(0) }
     }
 
-    /// Compresses it in these forms, those in which it is wanted.
+    /// Compresses it in these forms, where it gets shorter by that.
     pub(crate) fn compress(&mut self, forms: &[Form]) {
-        let length = self.message.len();
-        let wanted = forms.iter().filter(|form| self.compress.wants(length, form.threshold));
         let compressed =
-            wanted.filter_map(|form| Some((*form, compressed_frame(self.message, *form)?)));
+            forms.iter().filter_map(|form| Some((*form, compressed_frame(self.message, *form)?)));
         self.compressed = compressed.collect();
     }
 

@@ -4,6 +4,8 @@
 //! The server runs on a thread of its own; the clients are bare sockets whose code allocates nothing.
 //! One test, as the figures are the whole process's.
 
+#[path = "memory/blocking.rs"]
+mod blocking;
 #[path = "memory/counting.rs"]
 mod counting;
 
@@ -13,7 +15,6 @@ use std::{
     sync::{
         Mutex,
         atomic::{AtomicUsize, Ordering::Relaxed},
-        mpsc,
     },
     thread,
     time::{Duration, Instant},
@@ -24,7 +25,10 @@ use miniz_oxide::deflate::core::{
 };
 use sockeye::{Compression, Config, Handler, Message, Result, Server, Session, Socket, ws_with};
 
-use crate::counting::{Usage, usage};
+use crate::{
+    blocking::{settled, start},
+    counting::usage,
+};
 
 /// Echoes texts; of other messages it counts the bytes.
 struct Echo;
@@ -63,44 +67,19 @@ impl Handler for Keep {
 }
 
 fn start_server() -> SocketAddr {
-    let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.expect("a runtime").block_on(async {
-            let with = |compression| Config::default().compression(compression);
-            let server = Server::new()
-                .route("/off", ws_with(Echo, with(Compression::Off)))
-                .route("/shared", ws_with(Echo, with(Compression::Shared)))
-                .route("/dedicated", ws_with(Echo, with(Compression::dedicated())))
-                .route("/keep", ws_with(Keep, with(Compression::dedicated())));
-            let server = server.bind("127.0.0.1:0").await.expect("a port");
-            sender.send(server.local_addr()).expect("the test waits");
-            server.stopped().await;
-        });
-    });
-    receiver.recv().expect("the server starts")
+    start(|| {
+        let with = |compression| Config::default().compression(compression);
+        Server::new()
+            .route("/off", ws_with(Echo, with(Compression::Off)))
+            .route("/shared", ws_with(Echo, with(Compression::Shared)))
+            .route("/dedicated", ws_with(Echo, with(Compression::dedicated())))
+            .route("/keep", ws_with(Keep, with(Compression::dedicated())))
+    })
 }
 
 fn connect(address: SocketAddr, path: &str) -> TcpStream {
-    let mut tcp = TcpStream::connect(address).expect("a connection");
-    tcp.set_nodelay(true).expect("a live socket");
-    tcp.set_read_timeout(Some(Duration::from_secs(20))).expect("not zero");
-    for part in [
-        "GET ",
-        path,
-        " HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n",
-        "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
-        "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n",
-        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
-    ] {
-        tcp.write_all(part.as_bytes()).expect("a live socket");
-    }
-    let mut end = [0; 4];
-    while end != *b"\r\n\r\n" {
-        end.rotate_left(1);
-        tcp.read_exact(&mut end[3..]).expect("an answer");
-    }
-    tcp
+    let offer = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n";
+    blocking::connect(address, path, offer)
 }
 
 /// A client's frame with a mask of zeros, compressed or not.
@@ -166,21 +145,6 @@ fn wait_until(what: &str, is_so: impl Fn() -> bool) {
         assert!(Instant::now() < deadline, "{what}");
         thread::sleep(Duration::from_millis(1));
     }
-}
-
-/// Reads, changing nothing, until what the process holds stays the same for a while.
-fn settled() -> Usage {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    let mut last = usage();
-    let mut since = Instant::now();
-    while since.elapsed() < Duration::from_millis(200) && Instant::now() < deadline {
-        thread::sleep(Duration::from_millis(10));
-        let now = usage();
-        if now != last {
-            (last, since) = (now, Instant::now());
-        }
-    }
-    last
 }
 
 #[test]

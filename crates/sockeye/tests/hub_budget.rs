@@ -2,39 +2,22 @@
 //!
 //! One test, as the budget is the whole process's.
 
+#[path = "util/handed.rs"]
+mod handed;
+
 use sockeye::{
-    Accept, CloseCode, Config, DropReason, Handler, Handshake, Hub, OpCode, Overflow, Rejection,
-    Result, SendStatus, Session, Socket,
-    testing::{self, Peer},
+    CloseCode, Config, DropReason, Hub, OpCode, Overflow, SendStatus, Socket, testing::Peer,
 };
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 const KIB: usize = 1024;
 const HIGH: usize = 32 * KIB;
 const BUDGET: usize = 256 * KIB;
 
-struct Handed(UnboundedSender<Socket>);
-
-impl Handler for Handed {
-    type Data = ();
-
-    async fn attach(&self, _: &mut Handshake) -> Result<Accept<()>, Rejection> {
-        Ok(Accept::new(()))
-    }
-
-    async fn open(&self, session: &mut Session<()>) -> Result {
-        self.0.send(session.socket.clone())?;
-        Ok(())
-    }
-}
-
 /// A peer that takes nothing but a little by itself.
 async fn connect(hub: &Hub, overflow: Overflow) -> (Socket, Peer) {
-    let (handed, mut sockets) = unbounded_channel();
     let config = Config::default().hub(hub.clone()).no_keep_alive();
     let config = config.backpressure(HIGH, 1024 * KIB, overflow);
-    let peer = testing::connect_with(Handed(handed), config).pipe(64).await;
-    (sockets.recv().await.expect("a socket"), peer)
+    handed::connect_over(config, |connect| connect.pipe(64)).await
 }
 
 fn fill(socket: &Socket, bytes: usize) {

@@ -99,8 +99,7 @@ impl Topic {
     ) -> PublishReport {
         let mut publication = Publication::new(message, compress);
         if self.forms.load(Ordering::Relaxed) > 0 {
-            let forms: Vec<_> = self.lock().forms.iter().map(|(form, _)| *form).collect();
-            publication.compress(&forms);
+            publication.compress(&self.forms_for(message.len(), compress));
         }
         let (mut report, mut overflowed) = (PublishReport::default(), 0);
         let subscribers = self.lock();
@@ -117,6 +116,13 @@ impl Topic {
         }
         count_plain_for_window(publication.plain_for_window.get());
         report
+    }
+
+    /// In which forms a message of this length is to be compressed; mostly none, and no memory.
+    fn forms_for(&self, length: usize, compress: Compress) -> Vec<Form> {
+        let subscribers = self.lock();
+        let forms = subscribers.forms.iter().map(|(form, _)| *form);
+        forms.filter(|form| compress.wants(length, form.threshold)).collect()
     }
 
     /// How changes of presence are told to the subscribers.

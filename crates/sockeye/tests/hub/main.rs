@@ -8,26 +8,10 @@ mod slow;
 mod threads;
 mod topics;
 
-use sockeye::{
-    Accept, Config, Handler, Handshake, Hub, Rejection, Result, Session, Socket,
-    testing::{self, Peer},
-};
+#[path = "../util/handed.rs"]
+mod handed;
 
-/// Gives the test the socket of each connection.
-pub(crate) struct Handed(pub(crate) tokio::sync::mpsc::UnboundedSender<Socket>);
-
-impl Handler for Handed {
-    type Data = ();
-
-    async fn attach(&self, _: &mut Handshake) -> Result<Accept<()>, Rejection> {
-        Ok(Accept::new(()))
-    }
-
-    async fn open(&self, session: &mut Session<()>) -> Result {
-        self.0.send(session.socket.clone())?;
-        Ok(())
-    }
-}
+use sockeye::{Config, Hub, Socket, testing::Peer};
 
 /// A connection of this hub: its socket, and its peer.
 pub(crate) async fn connect(hub: &Hub) -> (Socket, Peer) {
@@ -35,9 +19,7 @@ pub(crate) async fn connect(hub: &Hub) -> (Socket, Peer) {
 }
 
 pub(crate) async fn connect_with(config: Config) -> (Socket, Peer) {
-    let (handed, mut sockets) = tokio::sync::mpsc::unbounded_channel();
-    let peer = testing::connect_with(Handed(handed), config).await;
-    (sockets.recv().await.expect("a socket"), peer)
+    handed::connect_over(config, |connect| connect).await
 }
 
 /// Runs it on a thread of its own, so that a lock that is never given back is a failure and not the end of

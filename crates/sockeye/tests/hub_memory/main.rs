@@ -4,6 +4,8 @@
 
 #[path = "../memory/counting.rs"]
 mod counting;
+#[path = "../util/handed.rs"]
+mod handed;
 
 use std::{
     io::Write,
@@ -11,11 +13,7 @@ use std::{
 };
 
 use serde_json::json;
-use sockeye::{
-    Accept, Config, Handler, Handshake, Hub, Rejection, Result, Session, Socket,
-    testing::{self, Peer},
-};
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use sockeye::{Config, Hub, Socket, testing::Peer};
 
 use crate::counting::{Usage, usage};
 
@@ -25,26 +23,9 @@ const SUBSCRIBERS: usize = if cfg!(debug_assertions) { 3600 } else { 114_800 };
 
 const TOPICS: usize = 100_000;
 
-struct Handed(UnboundedSender<Socket>);
-
-impl Handler for Handed {
-    type Data = ();
-
-    async fn attach(&self, _: &mut Handshake) -> Result<Accept<()>, Rejection> {
-        Ok(Accept::new(()))
-    }
-
-    async fn open(&self, session: &mut Session<()>) -> Result {
-        self.0.send(session.socket.clone())?;
-        Ok(())
-    }
-}
-
 async fn connect(hub: &Hub) -> (Socket, Peer) {
-    let (handed, mut sockets) = unbounded_channel();
     let config = Config::default().hub(hub.clone()).no_keep_alive();
-    let peer = testing::connect_with(Handed(handed), config).await;
-    (sockets.recv().await.expect("a socket"), peer)
+    handed::connect_over(config, |connect| connect).await
 }
 
 /// Lets the tasks run that are ready.

@@ -4,19 +4,20 @@
 //! nothing, so what the process allocates is the server's. One test, as the figures are the whole
 //! process's.
 
+mod blocking;
 mod counting;
 
 use std::{
     io::{Read, Write},
     net::{SocketAddr, TcpStream},
-    sync::mpsc,
-    thread,
-    time::{Duration, Instant},
 };
 
 use sockeye::{Handler, Message, OpCode, Result, Server, Session, testing};
 
-use crate::counting::{Usage, usage};
+use crate::{
+    blocking::{settled, start},
+    counting::usage,
+};
 
 /// Echoes at once.
 struct Echo;
@@ -57,55 +58,11 @@ impl Handler for Wait {
 }
 
 fn start_server() -> SocketAddr {
-    let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.expect("a runtime").block_on(async {
-            let server =
-                Server::new().ws("/echo", Echo).ws("/await", EchoAfterAwait).ws("/wait", Wait);
-            let server = server.bind("127.0.0.1:0").await.expect("a port");
-            sender.send(server.local_addr()).expect("the test waits");
-            server.stopped().await;
-        });
-    });
-    receiver.recv().expect("the server starts")
+    start(|| Server::new().ws("/echo", Echo).ws("/await", EchoAfterAwait).ws("/wait", Wait))
 }
 
 fn connect(address: SocketAddr, path: &str) -> TcpStream {
-    let mut tcp = TcpStream::connect(address).expect("a connection");
-    tcp.set_nodelay(true).expect("a live socket");
-    tcp.set_read_timeout(Some(Duration::from_secs(20))).expect("not zero");
-    for part in [
-        "GET ",
-        path,
-        " HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n",
-        "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
-        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
-    ] {
-        tcp.write_all(part.as_bytes()).expect("a live socket");
-    }
-    let mut end = [0; 4];
-    while end != *b"\r\n\r\n" {
-        end.rotate_left(1);
-        tcp.read_exact(&mut end[3..]).expect("an answer");
-    }
-    tcp
-}
-
-/// Reads, changing nothing, until what the process holds stays the same for a while: the task that
-/// spoke HTTP ends after the client has its answer.
-fn settled() -> Usage {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    let mut last = usage();
-    let mut since = Instant::now();
-    while since.elapsed() < Duration::from_millis(200) && Instant::now() < deadline {
-        thread::sleep(Duration::from_millis(10));
-        let now = usage();
-        if now != last {
-            (last, since) = (now, Instant::now());
-        }
-    }
-    last
+    blocking::connect(address, path, "")
 }
 
 fn echo(tcp: &mut TcpStream, sent: &[u8], back: &mut [u8], times: usize) {
