@@ -9,7 +9,7 @@ use metrics::{
     Counter, Gauge, Histogram, Key, KeyName, Metadata, Recorder, SharedString, Unit,
     with_local_recorder,
 };
-use sockeye::{Compress, Compression, Config, Encoded, SendStatus, Socket};
+use sockeye::{Compress, Compression, Config, Encoded, Hub, SendStatus, Socket};
 
 use crate::{
     bits,
@@ -19,8 +19,8 @@ use crate::{
     wire::{BINARY, TEXT, Wire},
 };
 
-/// Connections of all kinds, and whether each takes messages over.
-async fn everyone() -> Vec<(Socket, Calls, Wire, &'static str)> {
+/// Connections of all kinds, and whether each takes messages over; all of one hub, and subscribed to `news`.
+async fn everyone(hub: &Hub) -> Vec<(Socket, Calls, Wire, &'static str)> {
     let dedicated = |window| Compression::Dedicated { window_bits: bits(window) };
     let small = "permessage-deflate; server_max_window_bits=8";
     let alone = "permessage-deflate; server_no_context_takeover; server_max_window_bits=10";
@@ -38,7 +38,9 @@ async fn everyone() -> Vec<(Socket, Calls, Wire, &'static str)> {
     ];
     let mut everyone = Vec::new();
     for (side, kind) in sides {
-        let (socket, calls, wire) = side.connect(Config::default(), 1 << 20, None).await;
+        let (socket, calls, wire) =
+            side.connect(Config::default().hub(hub.clone()), 1 << 20, None).await;
+        assert!(socket.subscribe("news"));
         assert_eq!(socket.compression().is_none(), kind == "plain", "{side:?}");
         everyone.push((socket, calls, wire, kind));
     }
@@ -47,7 +49,8 @@ async fn everyone() -> Vec<(Socket, Calls, Wire, &'static str)> {
 
 #[tokio::test(start_paused = true)]
 async fn each_receiver_gets_it_in_its_own_form() {
-    let mut everyone = everyone().await;
+    let hub = Hub::new();
+    let mut everyone = everyone(&hub).await;
     for round in 0..3 {
         for length in [0, 10, 255, 256, 3000, 16_384, 50_000] {
             for compress in [Compress::Auto, Compress::Always, Compress::Never] {
@@ -61,22 +64,28 @@ async fn each_receiver_gets_it_in_its_own_form() {
                     );
                     socket.send_encoded(&random.clone());
                 }
+                let report = hub.publish_with("news", &*text, compress);
+                assert_eq!((report.sent(), report.dropped), (everyone.len(), 0));
                 for (.., wire, kind) in &mut everyone {
-                    let taken = soon(wire.recv()).await.expect("the connection lives");
-                    assert!((taken.opcode, taken.payload) == (TEXT, text.clone().into_bytes()));
                     let is_wanted = match compress {
                         Compress::Auto => length >= 256 && *kind != "window",
                         Compress::Always => length >= 255,
                         Compress::Never => false,
                     };
                     let is_compressed = is_wanted && *kind != "plain";
-                    // Some ten bytes are shorter in some windows, and not in others.
-                    if length != 10 || !is_wanted && compress != Compress::Always {
-                        let what = format!("{length} bytes, {compress:?}, {kind}");
-                        assert_eq!(taken.was_compressed, is_compressed, "{what}");
+                    for way in ["sent", "noise", "published"] {
+                        let taken = soon(wire.recv()).await.expect("the connection lives");
+                        if way == "noise" {
+                            assert!((taken.opcode, taken.payload) == (BINARY, noise(length)));
+                            continue;
+                        }
+                        assert!((taken.opcode, taken.payload) == (TEXT, text.clone().into_bytes()));
+                        // Some ten bytes are shorter in some windows, and not in others.
+                        if length != 10 || !is_wanted && compress != Compress::Always {
+                            let what = format!("{way}, {length} bytes, {compress:?}, {kind}");
+                            assert_eq!(taken.was_compressed, is_compressed, "{what}");
+                        }
                     }
-                    let taken = soon(wire.recv()).await.expect("the connection lives");
-                    assert!((taken.opcode, taken.payload) == (BINARY, noise(length)));
                 }
             }
         }
@@ -107,7 +116,7 @@ impl Recorder for Counted {
 
 #[tokio::test(start_paused = true)]
 async fn what_goes_plain_because_of_a_window_is_counted() {
-    for (socket, _calls, _wire, kind) in everyone().await {
+    for (socket, _calls, _wire, kind) in everyone(&Hub::new()).await {
         for (length, compress, expected) in [
             (300, Compress::Auto, u64::from(kind == "window")),
             (255, Compress::Auto, 0),
